@@ -1,0 +1,40 @@
+/** `convert-beit verify`: an existing file against the checkpoint it was made from. */
+import { Argument, Command } from 'commander';
+import type { CliDeps } from '../deps.js';
+import { OPTIONS, sourceOptions, text, type SourceFlags } from '../options.js';
+import { Session } from '../session.js';
+import { SOURCES_HELP } from './convert.js';
+
+export function verifyCommand(deps: CliDeps): Command {
+  return new Command('verify')
+    .description('verify an existing ONNX file against the checkpoint it was made from')
+    .addArgument(new Argument('<model>', 'the ONNX file').argParser(text))
+    .addOption(OPTIONS.src())
+    .addOption(OPTIONS.config())
+    .addOption(OPTIONS.beitVersion())
+    .addOption(OPTIONS.sharedBias())
+    .addOption(OPTIONS.samples())
+    .addOption(OPTIONS.seed())
+    .addOption(OPTIONS.image())
+    .addOption(OPTIONS.threads())
+    .addOption(OPTIONS.json())
+    .addOption(OPTIONS.quiet())
+    .addOption(OPTIONS.verbose())
+    .addHelpText(
+      'after',
+      `${SOURCES_HELP}
+
+Examples:
+  convert-beit verify model.onnx --src official
+  convert-beit verify model.onnx --src ./checkpoint.safetensors --samples 8 --seed 1
+  convert-beit verify model.onnx --src official --image cat.jpg dog.jpg --json`,
+    )
+    .action(async (model: string, flags: SourceFlags) => {
+      const session = new Session(deps, flags);
+      const { verify } = await session.pipeline();
+      const result = await session.work((common) => verify({ ...sourceOptions(flags), model, ...common }));
+      await session.answer(result, async () =>
+        (await import('../show/result.js')).showVerification(result, session),
+      );
+    });
+}

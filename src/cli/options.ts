@@ -1,0 +1,124 @@
+/**
+ * Options as the commands share them: how a value is checked, and what a shell may offer for it.
+ */
+import { InvalidArgumentError, Option } from 'commander';
+
+/** What can stand where a value is expected; shell completion is made from it. */
+export type ValueKind = 'source' | 'file' | 'none';
+
+export class CliOption extends Option {
+  valueKind: ValueKind = 'none';
+  /** the command cannot do without it */
+  needed = false;
+
+  takes(kind: ValueKind): this {
+    this.valueKind = kind;
+    return this;
+  }
+
+  mustBeGiven(): this {
+    this.needed = true;
+    return this;
+  }
+}
+
+/** A whole number in `[least, most]`, written in digits. */
+export function integer(least: number, most: number): (value: string) => number {
+  return (value) => {
+    const number = /^[+-]?\d{1,15}$/.test(value) ? Number(value) : Number.NaN;
+    if (!(number >= least && number <= most)) {
+      throw new InvalidArgumentError(`It must be a whole number from ${least} to ${most}.`);
+    }
+    return number;
+  };
+}
+
+/** A name or path. One that starts with a dash is nearly always an option whose neighbour lost its value. */
+export function text(value: string): string {
+  if (value === '') throw new InvalidArgumentError('It must not be empty.');
+  if (value.startsWith('-')) {
+    throw new InvalidArgumentError(`Its value is missing; a file of that name is ./${value}.`);
+  }
+  return value;
+}
+
+function texts(value: string, before: readonly string[] | undefined): string[] {
+  return [...(before ?? []), text(value)];
+}
+
+const make = (flags: string, description: string): CliOption => new CliOption(flags, description);
+
+/** Every option there is, in the order of the help texts. A function each: commander's options hold state. */
+export const OPTIONS = {
+  src: () =>
+    make('--src <source>', 'what to read: official, official:<name>, hf:<owner>/<repo>, or a path')
+      .takes('source')
+      .mustBeGiven()
+      .argParser(text),
+  out: () =>
+    make('--out <file>', 'the ONNX file to write; replaced only by a verified one')
+      .takes('file')
+      .mustBeGiven()
+      .argParser(text),
+  config: () =>
+    make('--config <file>', "what shapes cannot tell, with the field names of transformers' BEiT config.json")
+      .takes('file')
+      .argParser(text),
+  opset: () => make('--opset <n>', 'ONNX operator set (default: 17)').argParser(integer(1, 99)),
+  externalData: () =>
+    make('--external-data', 'weights in <file>_data beside the graph (by itself beyond 2 GiB)'),
+  verify: () =>
+    make('--no-verify', 'write the file without checking it').conflicts(['samples', 'seed', 'image']),
+  samples: () =>
+    make('--samples <n>', 'number of generated inputs to verify with').argParser(integer(1, 1000)),
+  seed: () => make('--seed <n>', 'seed of the generated inputs').argParser(integer(0, 4_294_967_295)),
+  image: () =>
+    make('--image <file...>', 'verify with these pictures, and classify them').takes('file').argParser(texts),
+  clobber: () => make('--no-clobber', 'refuse to replace an existing file'),
+  sharedBias: () =>
+    make(
+      '--shared-bias <how>',
+      'a position table shared by all blocks: keep it shared, or spread it to the layers',
+    ).choices(['keep', 'layers']),
+  beitVersion: () =>
+    make(
+      '--beit-version <v>',
+      'BEiT 1 or 2, where nothing in the source tells (decides the normalisation)',
+    ).choices(['1', '2']),
+  threads: () =>
+    make('--threads <n>', 'processor cores the verification may use').argParser(integer(1, 1024)),
+  json: () => make('--json', 'print one JSON object on stdout'),
+  quiet: () => make('--quiet', 'print errors only'),
+  verbose: () => make('--verbose', 'more detail; stack traces and causes of errors'),
+} as const;
+
+/** Values of the options that say how a source is read and checked, as commander delivers them. */
+export interface SourceFlags {
+  readonly src: string;
+  readonly config?: string;
+  readonly sharedBias?: 'keep' | 'layers';
+  readonly beitVersion?: '1' | '2';
+  readonly samples?: number;
+  readonly seed?: number;
+  readonly image?: readonly string[];
+  readonly threads?: number;
+  readonly json?: boolean;
+  readonly quiet?: boolean;
+  readonly verbose?: boolean;
+}
+
+const SHARED_TABLE = { keep: 'keep', layers: 'spread' } as const;
+
+/** The same for the pipeline. */
+export function sourceOptions(flags: SourceFlags) {
+  return {
+    src: flags.src,
+    configPath: flags.config,
+    sharedTable: flags.sharedBias && SHARED_TABLE[flags.sharedBias],
+    version: flags.beitVersion && ({ '1': 1, '2': 2 } as const)[flags.beitVersion],
+    samples: flags.samples,
+    seed: flags.seed,
+    images: flags.image,
+    threads: flags.threads,
+  };
+}

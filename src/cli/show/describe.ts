@@ -1,0 +1,86 @@
+/**
+ * One line each for the things both a conversion and an inspection talk about.
+ */
+import type { BeitConfig } from '../../beit.js';
+import { formatBytes } from '../../bytes.js';
+import { printable } from '../../errors.js';
+import type { Preprocessing } from '../../image.js';
+import type { PortSummary } from '../../pipeline.js';
+import { formatCount, formatInteger } from '../text.js';
+
+/** Upstream's architectures (unilm `beit/modeling_finetune.py`) by width, depth, heads. */
+const ARCHITECTURES: ReadonlyMap<string, string> = new Map([
+  ['768 12 12', 'base'],
+  ['1024 24 16', 'large'],
+]);
+
+/** `base, 224×224, patch 16, 12 blocks × 768, 12 heads, 1,000 classes`. */
+export function describeConfig(config: BeitConfig): string {
+  const architecture = ARCHITECTURES.get(`${config.hiddenSize} ${config.depth} ${config.heads}`);
+  return [
+    ...(architecture === undefined ? [] : [architecture]),
+    config.imageSize.join('×'),
+    `patch ${config.patchSize}`,
+    plural(config.depth, 'block') + ` × ${config.hiddenSize}`,
+    plural(config.heads, 'head'),
+    plural(config.classes, 'class', 'classes'),
+    ...(config.channels === 3 ? [] : [plural(config.channels, 'channel')]),
+  ].join(', ');
+}
+
+/** What is particular about the blocks: positions, LayerScale, q/v bias, pooling, eps. */
+export function describeBlocks(config: BeitConfig): string {
+  const positions = [
+    ...(config.absolutePosition ? ['absolute positions'] : []),
+    ...(config.relativePosition ? ['a relative position table per block'] : []),
+    ...(config.sharedRelativePosition ? ['one relative position table for all blocks'] : []),
+  ];
+  return [
+    positions.length > 0 ? positions.join(' and ') : 'no positions',
+    config.layerScale ? 'LayerScale' : 'no LayerScale',
+    config.qvBias ? 'q and v bias' : 'no q and v bias',
+    `MLP ${config.mlpSize}`,
+    config.pooling === 'mean' ? 'mean pooling' : 'class token pooling',
+    `eps ${formatEps(config.layerNormEps)}`,
+  ].join(', ');
+}
+
+/** `1e-6`, as configs and papers write it. */
+function formatEps(eps: number): string {
+  return eps.toExponential().replace('e+', 'e');
+}
+
+export function describePreprocessing(preprocessing: Preprocessing): string {
+  const { resize, crop, interpolation, mean, std, origin } = preprocessing;
+  const size = typeof resize === 'number' ? `short side to ${resize}` : `to ${resize.join('×')}`;
+  return `resize ${size} (${interpolation}), crop ${crop.join('×')}, mean ${mean.join(' ')}, std ${std.join(' ')} (${printable(origin)})`;
+}
+
+export function describeCost(cost: { readonly parameters: number; readonly flops: number }): string {
+  return `${formatCount(cost.parameters)} parameters, ${formatCount(cost.flops)} FLOPs`;
+}
+
+export function describeCostExactly(cost: { readonly parameters: number; readonly flops: number }): string {
+  return `${formatInteger(cost.parameters)} parameters, ${formatInteger(cost.flops)} FLOPs`;
+}
+
+/** `BEiT v1 (catalog row …)`, or that nothing tells. */
+export function describeVersion(version: 1 | 2 | undefined, evidence: string): string {
+  const subject = version === undefined ? 'BEiT v1 or v2' : `BEiT v${version}`;
+  return evidence === '' ? subject : `${subject}: ${printable(evidence, 300)}`;
+}
+
+/** `pixel_values f32[batch, 3, 224, 224]`. */
+export function describePort(port: PortSummary): string {
+  const type = port.dtype.replace('float', 'f');
+  return `${printable(port.name)} ${type}[${port.shape.map((side) => printable(String(side))).join(', ')}]`;
+}
+
+/** `model.safetensors, 346.2 MB`. */
+export function describeFile(name: string, bytes: number): string {
+  return `${printable(name, 200)}, ${formatBytes(bytes)}`;
+}
+
+function plural(count: number, one: string, many = `${one}s`): string {
+  return `${formatInteger(count)} ${count === 1 ? one : many}`;
+}

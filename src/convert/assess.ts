@@ -1,0 +1,246 @@
+/**
+ * Everything that can be known about a checkpoint without reading its weights: container, layout, config, version.
+ * `load` insists that all of it is fine, `inspect` shows how far it is.
+ */
+import { existsSync } from 'node:fs';
+import { dirname, join } from 'node:path';
+import type { BeitConfig } from '../beit.js';
+import { inferConfig, type ConfigHints } from '../infer-config.js';
+import { ConvertBeitError, LayoutError, UsageError, printable } from '../errors.js';
+import type { Preprocessing } from '../image.js';
+import type { Tensor } from '../tensor.js';
+import { shortName, type Checkpoint } from './checkpoint.js';
+import type { ModelInfo } from './config-fields.js';
+import { describeFamily } from './family.js';
+import { checkInventory } from './inventory.js';
+import { applyLayout, detectLayout, sourceNameOf, type AppliedLayout, type Layout } from './layout.js';
+import { LAYOUTS } from './layouts/index.js';
+import { checkpointFile, openCheckpoint } from './open.js';
+import { indexWindow } from './relative-position.js';
+
+/** Loaded only where there is a config: checking one needs zod, which takes longer to load than a small model. */
+const configFiles = async () => await import('./config-file.js');
+
+export interface LoadOptions {
+  /** what the source is called in reports; the file's name by default */
+  readonly id?: string;
+  /** commit that a hub revision resolved to */
+  readonly commit?: string;
+  /** of the one file, lower-case hex, when somebody has vouched for it */
+  readonly sha256?: string;
+  /** file given with `--config`; its fields win over `hints` and over a `config.json` beside the weights */
+  readonly configPath?: string;
+  readonly hints?: ConfigHints;
+  readonly version?: 1 | 2;
+  /** one sentence: where `version` is from */
+  readonly versionEvidence?: string;
+  readonly preprocessing?: Preprocessing;
+  readonly labels?: readonly string[];
+  /** what to do with one table for all blocks; `keep` by default */
+  readonly sharedTable?: 'keep' | 'spread';
+  /** name of a layout; detected by default */
+  readonly layout?: string;
+  /** compare index buffers with the rebuilt index; `true` by default */
+  readonly checkBuffers?: boolean;
+}
+
+export interface VersionVerdict {
+  readonly version?: 1 | 2;
+  /** one sentence */
+  readonly versionEvidence: string;
+}
+
+export interface Assessment extends VersionVerdict {
+  readonly checkpoint: Checkpoint;
+  /** the checkpoint's own file, without its folder */
+  readonly file: string;
+  readonly layout: Layout;
+  readonly applied?: AppliedLayout;
+  readonly config?: BeitConfig;
+  /** in the inventory's order, when it is complete */
+  readonly tensors?: ReadonlyMap<string, Tensor>;
+  readonly labels?: readonly string[];
+  readonly preprocessing?: Preprocessing;
+  readonly notes: readonly string[];
+  /** why it cannot be converted */
+  readonly problem?: ConvertBeitError;
+}
+
+/**
+ * Open a checkpoint and find out what it is. The caller closes `checkpoint`.
+ *
+ * @throws InputError, FormatError if there is nothing to assess; what is wrong with the model itself is `problem`
+ */
+export async function assess(path: string, options: LoadOptions = {}): Promise<Assessment> {
+  const forced = forcedLayout(options.layout);
+  const given =
+    options.configPath === undefined
+      ? undefined
+      : await (await configFiles()).readConfigFile(options.configPath);
+  const file = await checkpointFile(path);
+  const checkpoint = await openCheckpoint(file);
+  const notes: string[] = [...(given?.notes ?? [])];
+  const layout = forced ?? detectLayout(LAYOUTS, checkpoint.tensors).layout;
+  const name = shortName(file);
+  let sibling: ModelInfo | undefined;
+  let applied: AppliedLayout | undefined;
+  let config: BeitConfig | undefined;
+  let tensors: ReadonlyMap<string, Tensor> | undefined;
+  let problem: ConvertBeitError | undefined;
+  try {
+    sibling = await siblingOf(file, options.configPath !== undefined, notes);
+    applied = translate(checkpoint, layout, name);
+    const hints = mergeHints(given?.hints, options.hints, sibling?.hints, notes);
+    const { prefix, sourceNames } = applied;
+    const inferred = inferConfig(applied.tensors, hints, await windowOf(applied), (canonical) =>
+      printable(sourceNames.get(canonical) ?? sourceNameOf(layout, canonical, prefix)),
+    );
+    tensors = checkInventory(applied, inferred.config);
+    config = inferred.config;
+    notes.push(...inferred.notes, ...lookalikes(config));
+  } catch (error) {
+    if (!(error instanceof ConvertBeitError)) {
+      await checkpoint.close();
+      throw error;
+    }
+    problem = error;
+  }
+  return {
+    checkpoint,
+    file: name,
+    layout,
+    applied,
+    config,
+    tensors,
+    problem,
+    notes,
+    ...judgeVersion(options, given, sibling, name, notes),
+    labels: options.labels ?? given?.labels ?? sibling?.labels,
+    preprocessing: options.preprocessing ?? given?.preprocessing ?? sibling?.preprocessing,
+  };
+}
+
+function forcedLayout(name: string | undefined): Layout | undefined {
+  if (name === undefined) return undefined;
+  const found = LAYOUTS.find((layout) => layout.name === name);
+  if (found) return found;
+  throw new UsageError(`there is no layout "${printable(name)}"`, {
+    next: `Layouts: ${LAYOUTS.map((layout) => layout.name).join(', ')}.`,
+  });
+}
+
+async function siblingOf(
+  file: string,
+  configGiven: boolean,
+  notes: string[],
+): Promise<ModelInfo | undefined> {
+  try {
+    const beside = join(dirname(file), 'config.json');
+    const sibling = existsSync(beside) ? await (await configFiles()).readSiblingConfig(beside) : undefined;
+    notes.push(...(sibling?.notes ?? []));
+    return sibling;
+  } catch (error) {
+    if (!(error instanceof ConvertBeitError)) throw error;
+    if (configGiven) {
+      notes.push(`config.json beside the weights is ignored: ${error.message}`);
+      return undefined;
+    }
+    const Class = error.constructor as typeof ConvertBeitError;
+    throw new Class(error.message, {
+      next: 'It lies beside the weights and may say what they cannot: repair or remove it, or give another with --config.',
+      cause: error,
+    });
+  }
+}
+
+/** Apply the layout; when it does not fit, say which model this is before which names are unknown. */
+function translate(checkpoint: Checkpoint, layout: Layout, file: string): AppliedLayout {
+  if (checkpoint.tensors.size === 0) throw new LayoutError(`${file} holds no tensors`);
+  try {
+    return applyLayout(layout, checkpoint.tensors);
+  } catch (error) {
+    const family = describeFamily(checkpoint.tensors.keys());
+    if (!family || !(error instanceof LayoutError)) throw error;
+    throw new LayoutError(`${file} looks like ${family.what}: it has ${family.evidence}`, {
+      next: family.next,
+      cause: error,
+    });
+  }
+}
+
+/** Field by field, the first that says something wins. */
+function mergeHints(
+  given: ConfigHints | undefined,
+  known: ConfigHints | undefined,
+  sibling: ConfigHints | undefined,
+  notes: string[],
+): ConfigHints {
+  const merged = new Map<string, unknown>();
+  const origins: string[] = [];
+  for (const hints of [given, known, sibling]) {
+    if (!hints) continue;
+    const { origin = 'the given config', ...fields } = hints;
+    const told = Object.entries(fields).filter(([, value]) => value !== undefined);
+    for (const [field, value] of told) {
+      if (!merged.has(field)) merged.set(field, value);
+      else if (String(merged.get(field)) !== String(value)) {
+        notes.push(
+          `${printable(origin)} says ${field} ${String(value)}; ${String(merged.get(field))} is given and used`,
+        );
+      }
+    }
+    if (told.length > 0 && !origins.includes(origin)) origins.push(origin);
+  }
+  return { ...(Object.fromEntries(merged) as ConfigHints), origin: origins.join(' / ') || undefined };
+}
+
+/** Networks that no name or shape tells from a BEiT. */
+function lookalikes(config: BeitConfig): string[] {
+  if (config.relativePosition || config.sharedRelativePosition || config.layerScale) return [];
+  return [
+    'no relative positions and no LayerScale: a ViT without qkv bias or an EVA-01 has the same tensors; they are converted as a BEiT',
+  ];
+}
+
+/** What the first index buffer that says anything says. */
+async function windowOf(applied: AppliedLayout): Promise<readonly [number, number] | undefined> {
+  for (const [canonical, name] of applied.bufferNames) {
+    const table = applied.tensors.get(
+      canonical.replace('relative_position_index', 'relative_position_bias_table'),
+    );
+    if (table?.shape.length !== 2) continue;
+    const window = await indexWindow(applied.buffers.get(name)!, table.shape[0]);
+    if (window) return window;
+  }
+  return undefined;
+}
+
+/** v1 and v2 classifiers have the same tensors: only what is said about the file tells them apart. */
+function judgeVersion(
+  options: LoadOptions,
+  given: ModelInfo | undefined,
+  sibling: ModelInfo | undefined,
+  file: string,
+  notes: string[],
+): VersionVerdict {
+  const byName = /beit[-_]?v?2/i.test(file) ? 2 : /(^|[^a-z])beit([-_]|$)/i.test(file) ? 1 : undefined;
+  const verdicts: { version: 1 | 2; versionEvidence: string }[] = [];
+  if (options.version !== undefined) {
+    verdicts.push({ version: options.version, versionEvidence: options.versionEvidence ?? 'given' });
+  }
+  for (const info of [given, sibling]) {
+    if (info?.version !== undefined) {
+      verdicts.push({ version: info.version, versionEvidence: info.versionEvidence ?? 'a config file' });
+    }
+  }
+  if (byName !== undefined) verdicts.push({ version: byName, versionEvidence: `the file name ${file}` });
+  const [first, ...others] = verdicts;
+  if (!first) return { versionEvidence: 'nothing in the file tells v1 from v2' };
+  const against = others.find((other) => other.version !== first.version);
+  if (against) {
+    notes.push(
+      `${against.versionEvidence} speaks for v${against.version}; v${first.version} is used (${first.versionEvidence})`,
+    );
+  }
+  return first;
+}

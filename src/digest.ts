@@ -1,0 +1,143 @@
+/**
+ * SHA-256 beside the work: large streams are hashed in a worker thread, so that hashing costs no time of the copy.
+ */
+import { createHash } from 'node:crypto';
+import { Worker } from 'node:worker_threads';
+import type { ByteSource } from './bytes.js';
+import { compiledUrl } from './compiled.js';
+import { EnvironmentError } from './errors.js';
+
+export interface Digest {
+  /** Add bytes. Resolves when `view` may be reused. Calls are hashed in the order they are made. */
+  update(view: Uint8Array): Promise<void>;
+  /** Lower-case hex of everything added. Ends the digest. */
+  hex(): Promise<string>;
+  /** End without a result. */
+  abandon(): void;
+}
+
+/** Below this a worker's start costs more than it saves. */
+const INLINE_BYTES = 16 * 1024 * 1024;
+
+/** @param expectedBytes how much will come, to choose between this thread and another */
+export function createDigest(expectedBytes: number): Digest {
+  return expectedBytes < INLINE_BYTES ? inlineDigest() : workerDigest();
+}
+
+function inlineDigest(): Digest {
+  const hash = createHash('sha256');
+  return {
+    update(view) {
+      hash.update(view);
+      return Promise.resolve();
+    },
+    hex: () => Promise.resolve(hash.digest('hex')),
+    abandon: () => undefined,
+  };
+}
+
+function workerDigest(): Digest {
+  // execArgv: nothing that the parent was started with (loaders, inspectors) is needed, and all of it costs start time.
+  const worker = new Worker(compiledUrl('./digest-worker.js', import.meta.url), { execArgv: [] });
+  worker.unref();
+  const waiting: { resolve: (value: string) => void; reject: (error: unknown) => void }[] = [];
+  const fail = (error: unknown): void => {
+    const failure = new EnvironmentError('the hashing thread stopped', { cause: error });
+    for (const { reject } of waiting.splice(0)) reject(failure);
+  };
+  // Answers come back in order: one message, one answer.
+  worker.on('message', (answer: string) => waiting.shift()?.resolve(answer));
+  worker.on('error', fail);
+  worker.on('exit', () => fail(new Error('exited')));
+  const ask = (message: unknown, transfer: ArrayBuffer[] = []): Promise<string> =>
+    new Promise((resolve, reject) => {
+      waiting.push({ resolve, reject });
+      worker.postMessage(message, transfer);
+    });
+  return {
+    async update(view) {
+      if (view.buffer instanceof SharedArrayBuffer) {
+        await ask({ buffer: view.buffer, offset: view.byteOffset, length: view.length });
+      } else {
+        const copy = view.slice();
+        await ask({ buffer: copy.buffer, offset: 0, length: copy.length }, [copy.buffer as ArrayBuffer]);
+      }
+    },
+    async hex() {
+      const answer = await ask('hex');
+      worker.removeAllListeners('exit');
+      void worker.terminate();
+      return answer;
+    },
+    abandon() {
+      waiting.length = 0;
+      worker.removeAllListeners();
+      void worker.terminate();
+    },
+  };
+}
+
+/**
+ * The digest of a whole source, fed by whoever reads it anyway. Parts that nobody reads (headers, index buffers) are
+ * read here, so that every byte is hashed once and in order.
+ */
+export class SourceDigest {
+  readonly #source: ByteSource;
+  readonly #digest: Digest;
+  #position = 0;
+  #tail: Promise<void> = Promise.resolve();
+
+  constructor(source: ByteSource) {
+    this.#source = source;
+    this.#digest = createDigest(source.size);
+  }
+
+  /** `view` holds the source's bytes from `start` on. Resolves when `view` may be reused. */
+  feed(start: number, view: Uint8Array): Promise<void> {
+    this.#tail = this.#tail.then(async () => {
+      if (start > this.#position) await this.#readTo(start);
+      const fresh = view.subarray(this.#position - start);
+      if (fresh.length === 0) return;
+      this.#position += fresh.length;
+      await this.#digest.update(fresh);
+    });
+    return this.#tail;
+  }
+
+  async hex(): Promise<string> {
+    await this.#tail;
+    await this.#readTo(this.#source.size);
+    return await this.#digest.hex();
+  }
+
+  abandon(): void {
+    this.#tail.catch(() => undefined);
+    this.#digest.abandon();
+  }
+
+  async #readTo(end: number): Promise<void> {
+    const step = 1024 * 1024;
+    while (this.#position < end) {
+      const next = Math.min(this.#position + step, end);
+      const bytes = await this.#source.read(this.#position, next);
+      this.#position = next;
+      await this.#digest.update(bytes);
+    }
+  }
+}
+
+/** SHA-256 of a whole source, in one pass of its own. */
+export async function sha256Of(source: ByteSource, signal?: AbortSignal): Promise<string> {
+  const digest = createDigest(source.size);
+  try {
+    const step = 4 * 1024 * 1024;
+    for (let at = 0; at < source.size; at += step) {
+      signal?.throwIfAborted();
+      await digest.update(await source.read(at, Math.min(at + step, source.size)));
+    }
+    return await digest.hex();
+  } catch (error) {
+    digest.abandon();
+    throw error;
+  }
+}

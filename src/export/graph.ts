@@ -1,0 +1,170 @@
+/**
+ * Builds an ONNX graph node by node; knows nothing of BEiT and nothing of protobuf.
+ */
+import { ConvertBeitError } from '../errors.js';
+import { bytesOf, memoryTensor, type Tensor } from '../tensor.js';
+
+/** The name of something that flows between nodes. */
+export interface Value {
+  readonly name: string;
+}
+
+export type Attribute =
+  | { readonly kind: 'int'; readonly value: number }
+  | { readonly kind: 'ints'; readonly value: readonly number[] }
+  | { readonly kind: 'float'; readonly value: number };
+
+export interface Node {
+  readonly type: string;
+  readonly name: string;
+  readonly inputs: readonly string[];
+  readonly outputs: readonly string[];
+  readonly attributes: ReadonlyMap<string, Attribute>;
+}
+
+export interface Initializer {
+  readonly name: string;
+  readonly tensor: Tensor;
+}
+
+/** A graph input or output; a string is a symbolic dimension. All are float32. */
+export interface Port {
+  readonly name: string;
+  readonly shape: readonly (number | string)[];
+}
+
+export interface Graph {
+  readonly name: string;
+  readonly opset: number;
+  readonly inputs: readonly Port[];
+  readonly outputs: readonly Port[];
+  readonly nodes: readonly Node[];
+  readonly initializers: readonly Initializer[];
+}
+
+export type Attributes = Readonly<Record<string, Attribute>>;
+
+export const int = (value: number): Attribute => ({ kind: 'int', value });
+export const ints = (...value: readonly number[]): Attribute => ({ kind: 'ints', value });
+export const float = (value: number): Attribute => ({ kind: 'float', value });
+
+export class GraphBuilder {
+  readonly opset: number;
+  readonly #nodes: Node[] = [];
+  readonly #initializers = new Map<string, Initializer>();
+  readonly #names = new Set<string>();
+  readonly #inputs: Port[] = [];
+  readonly #outputs: Port[] = [];
+  #scope = '';
+
+  constructor(opset: number) {
+    this.opset = opset;
+  }
+
+  /** Prefix the names of everything built inside, so that a graph viewer shows which block a node belongs to. */
+  scoped<T>(scope: string, build: () => T): T {
+    const before = this.#scope;
+    this.#scope = `${before}${scope}/`;
+    try {
+      return build();
+    } finally {
+      this.#scope = before;
+    }
+  }
+
+  input(name: string, shape: Port['shape']): Value {
+    this.#inputs.push({ name: this.#claim(name), shape });
+    return { name };
+  }
+
+  /** Make `value` an output of the graph under `name`. */
+  output(value: Value, name: string, shape: Port['shape']): void {
+    this.#outputs.push({ name, shape });
+    this.#claim(name);
+    const index = this.#nodes.findIndex((node) => node.outputs.includes(value.name));
+    if (index < 0) throw new ConvertBeitError(`graph output ${name} is computed by no node`);
+    const node = this.#nodes[index];
+    const rename = (other: string): string => (other === value.name ? name : other);
+    this.#nodes[index] = { ...node, outputs: node.outputs.map(rename) };
+    for (let i = 0; i < this.#nodes.length; i++) {
+      const user = this.#nodes[i];
+      if (user.inputs.includes(value.name)) this.#nodes[i] = { ...user, inputs: user.inputs.map(rename) };
+    }
+  }
+
+  /** A weight under its own name; asking again for the same name gives the same initializer. */
+  initializer(name: string, tensor: Tensor): Value {
+    if (!this.#initializers.has(name)) this.#initializers.set(this.#claim(name), { name, tensor });
+    return { name };
+  }
+
+  /** A small int64 constant (shapes, axes), shared by content. */
+  int64(values: readonly number[]): Value {
+    const array = BigInt64Array.from(values, BigInt);
+    return this.#constant(`const.i64.${values.join('_')}`, () =>
+      memoryTensor('I64', [values.length], bytesOf(array)),
+    );
+  }
+
+  /** A float32 scalar constant, shared by content. */
+  scalar(value: number): Value {
+    return this.#constant(`const.f32.${value}`, () =>
+      memoryTensor('F32', [], bytesOf(Float32Array.of(value))),
+    );
+  }
+
+  /** One node with one output. `label` names it inside the current scope. */
+  op(type: string, inputs: readonly (Value | null)[], attributes: Attributes = {}, label = type): Value {
+    return this.ops(type, inputs, 1, attributes, label)[0];
+  }
+
+  /** One node with `count` outputs. */
+  ops(
+    type: string,
+    inputs: readonly (Value | null)[],
+    count: number,
+    attributes: Attributes = {},
+    label = type,
+  ): Value[] {
+    const name = this.#fresh(`${this.#scope}${label}`);
+    const outputs =
+      count === 1
+        ? [this.#claim(`${name}:0`)]
+        : Array.from({ length: count }, (_, i) => this.#claim(`${name}:${i}`));
+    this.#nodes.push({
+      type,
+      name,
+      inputs: inputs.map((input) => input?.name ?? ''),
+      outputs,
+      attributes: new Map(Object.entries(attributes)),
+    });
+    return outputs.map((output) => ({ name: output }));
+  }
+
+  build(name: string): Graph {
+    return {
+      name,
+      opset: this.opset,
+      inputs: this.#inputs,
+      outputs: this.#outputs,
+      nodes: this.#nodes,
+      initializers: [...this.#initializers.values()],
+    };
+  }
+
+  #constant(name: string, make: () => Tensor): Value {
+    return this.#initializers.has(name) ? { name } : this.initializer(name, make());
+  }
+
+  #fresh(name: string): string {
+    let candidate = name;
+    for (let i = 2; this.#names.has(candidate); i++) candidate = `${name}_${i}`;
+    return this.#claim(candidate);
+  }
+
+  #claim(name: string): string {
+    if (this.#names.has(name)) throw new ConvertBeitError(`two things in the graph are called ${name}`);
+    this.#names.add(name);
+    return name;
+  }
+}

@@ -1,0 +1,39 @@
+/**
+ * Public API of `convert-beit`. Named exports only; `tests/public-api.test.ts` pins the list.
+ */
+export { complexity, inventory, relativePositionIndex, type BeitConfig, type Complexity } from './beit.js';
+export {
+  ConvertBeitError,
+  EnvironmentError,
+  FormatError,
+  InputError,
+  InterruptedError,
+  LayoutError,
+  NetworkError,
+  ParityError,
+  ShapeError,
+  UsageError,
+} from './errors.js';
+export { decodeImage, preprocess, type Preprocessing, type RgbImage } from './image.js';
+export {
+  convert,
+  inspect,
+  listCatalog,
+  verify,
+  type CatalogEntry,
+  type CheckOptions,
+  type CommonOptions,
+  type ConvertOptions,
+  type ConvertResult,
+  type FileSummary,
+  type Inspection,
+  type OutputSummary,
+  type PortSummary,
+  type SourceOptions,
+  type SourceSummary,
+  type VerifyOptions,
+  type VerifyResult,
+} from './pipeline.js';
+export type { OnProgress, ProgressEvent } from './progress.js';
+export type { Check, InputParity, LogitsParity, ParityReport, Prediction } from './verify/report.js';
+export { VERSION } from './version.js';

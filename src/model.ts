@@ -1,0 +1,52 @@
+/**
+ * A model as the stages hand it on: canonical weights, config, and where everything came from.
+ */
+import type { BeitConfig } from './beit.js';
+import type { ByteSource } from './bytes.js';
+import type { Preprocessing } from './image.js';
+import type { StateDict } from './tensor.js';
+
+/** One file that was read. */
+export interface SourceFile {
+  /** File name without its folder: safe to publish. */
+  readonly name: string;
+  readonly source: ByteSource;
+  /** Lower-case hex, when somebody has vouched for it already (a hub that states it, a cache that checked it). */
+  readonly sha256?: string;
+}
+
+/** Where the weights came from; goes into the written file's metadata and the report. */
+export interface Provenance {
+  /** `official:<name>`, `hf:<owner>/<repo>/<file>`, or the local file's name without its folder */
+  readonly id: string;
+  /** commit the hub revision resolved to */
+  readonly commit?: string;
+  readonly files: readonly SourceFile[];
+  /** `safetensors`, … */
+  readonly container: string;
+  /** `official`, … */
+  readonly layout: string;
+  /** key prefix that was stripped, e.g. `module.` */
+  readonly prefix?: string;
+  /** 1 or 2, when something tells; v1 and v2 classifiers have the same tensors */
+  readonly version?: 1 | 2;
+  /** what tells the version, one sentence */
+  readonly versionEvidence: string;
+}
+
+export interface BeitModel {
+  readonly config: BeitConfig;
+  /** exactly `inventory(config)`: canonical names, as read, in the source's own dtype */
+  readonly tensors: StateDict;
+  /** source name of every canonical tensor (`backbone.layers.0.ln1.bias` → `blocks.0.norm1.bias`) */
+  readonly sourceNames: ReadonlyMap<string, string>;
+  /** tensors of the source that are not weights and are rebuilt: index buffers, by source name */
+  readonly buffers: StateDict;
+  readonly provenance: Provenance;
+  readonly preprocessing: Preprocessing;
+  /** class names in order, when the source has them */
+  readonly labels?: readonly string[];
+  /** one sentence per assumption a person should know */
+  readonly notes: readonly string[];
+  close(): Promise<void>;
+}

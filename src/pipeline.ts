@@ -1,0 +1,250 @@
+/**
+ * The verbs, each readable as one straight line: resolve, load, write, verify, publish.
+ */
+import { basename } from 'node:path';
+import { DEFAULT_CATALOG_NAME } from './convert/catalog-data.js';
+import { catalog } from './convert/catalog.js';
+import { inspectCheckpoint, loadModel, type LoadOptions } from './convert/load.js';
+import { parseSource, resolveSource, type ResolvedSource } from './convert/source.js';
+import { openFile } from './convert/sources/file.js';
+import { sha256Of } from './digest.js';
+import { InterruptedError, ParityError } from './errors.js';
+import { exportOnnx, type Exported } from './export/index.js';
+import type { BeitModel } from './model.js';
+import {
+  outputSummary,
+  sourceSummary,
+  type CatalogEntry,
+  type ConvertOptions,
+  type ConvertResult,
+  type Inspection,
+  type SourceOptions,
+  type VerifyOptions,
+  type VerifyResult,
+} from './results.js';
+import { flushFile, openTarget } from './target.js';
+import type { ParityReport } from './verify/report.js';
+import { VERSION } from './version.js';
+
+export type * from './results.js';
+
+const SKIPPED: ParityReport = { verdict: 'skipped', checks: [], inputs: [], seconds: 0 };
+
+/**
+ * Convert an official BEiT checkpoint to ONNX; the file gets its name only after it was verified.
+ *
+ * @throws InputError, NetworkError, UsageError, EnvironmentError, ParityError (with the report), InterruptedError
+ */
+export async function convert(options: ConvertOptions): Promise<ConvertResult> {
+  return await interruptible(options.signal, async () => {
+    const clock = stopwatch();
+    const verifying = options.verify ?? true;
+    if (verifying) (await import('./verify/runtime.js')).requireRuntime();
+    const resolved = await resolve(options);
+    const target = await openTarget(options.out, { noClobber: options.noClobber, inputs: [resolved.path] });
+    let model: BeitModel | undefined;
+    try {
+      model = await load(resolved, options);
+      const read = clock.lap();
+      const label = basename(target.path);
+      const exported = await exportOnnx(model, target.staged, {
+        opset: options.opset,
+        externalData: options.externalData,
+        toolVersion: VERSION,
+        digest: verifying || (options.digest ?? true),
+        signal: options.signal,
+        onProgress: (done, total) =>
+          options.onProgress?.({ phase: 'write', label, done, total, unit: 'bytes' }),
+      });
+      if (exported.data && options.externalData === undefined) {
+        options.onNote?.(`the weights are in ${basename(exported.data.path)}: one ONNX file ends at 2 GiB`);
+      }
+      const write = clock.lap();
+      const parity = verifying ? await check(exported.model.path, model, options, exported) : SKIPPED;
+      const verify = clock.lap();
+      options.signal?.throwIfAborted();
+      await target.publish([
+        ...(exported.data ? [basename(exported.data.path)] : []),
+        basename(exported.model.path),
+      ]);
+      return {
+        source: sourceSummary(model, exported.sourceSha256),
+        output: outputSummary(exported, target.path),
+        parity,
+        seconds: { total: clock.total(), read, write, verify },
+        peakMemoryBytes: peakMemoryBytes(),
+      };
+    } finally {
+      await model?.close();
+      await target.discard();
+    }
+  });
+}
+
+/** Verify an existing ONNX file against the checkpoint it was made from. Same errors as {@link convert}. */
+export async function verify(options: VerifyOptions): Promise<VerifyResult> {
+  return await interruptible(options.signal, async () => {
+    const clock = stopwatch();
+    const file = await openFile(options.model);
+    let model: BeitModel | undefined;
+    try {
+      model = await load(await resolve(options), options);
+      const parity = await check(options.model, model, options);
+      const sha256 = await sha256Of(file, options.signal);
+      const sources = new Map<string, string>();
+      for (const { name, source, sha256: known } of model.provenance.files) {
+        sources.set(name, known ?? (await sha256Of(source, options.signal)));
+      }
+      return {
+        source: sourceSummary(model, sources),
+        file: { path: options.model, bytes: file.size, sha256 },
+        parity,
+        seconds: clock.total(),
+        peakMemoryBytes: peakMemoryBytes(),
+      };
+    } finally {
+      await model?.close();
+      await file.close();
+    }
+  });
+}
+
+/** What a checkpoint is, without reading its weights. */
+export async function inspect(options: Omit<SourceOptions, 'sharedTable'>): Promise<Inspection> {
+  return await interruptible(options.signal, async () => {
+    const resolved = await resolve(options);
+    const inspection = await inspectCheckpoint(resolved.path, loadOptions(resolved, options));
+    return {
+      ...inspection,
+      id: resolved.id,
+      ...(resolved.commit === undefined ? {} : { commit: resolved.commit }),
+    };
+  });
+}
+
+/** Every published official classification checkpoint. */
+export function listCatalog(): readonly CatalogEntry[] {
+  return catalog().map((row) => ({
+    name: row.name,
+    version: row.version,
+    arch: row.architecture,
+    imageSize: row.imageSize,
+    classes: row.classes,
+    parameters: row.parameters,
+    flops: row.flops,
+    ...(row.top1 !== undefined && { top1: row.top1 }),
+    ...(row.top5 !== undefined && { top5: row.top5 }),
+    source: row.sources[0].kind === 'hf' ? `hf:${row.sources[0].repo}` : new URL(row.sources[0].url).host,
+    isDefault: row.name === DEFAULT_CATALOG_NAME,
+  }));
+}
+
+async function resolve(options: SourceOptions): Promise<ResolvedSource> {
+  return await resolveSource(parseSource(options.src), {
+    signal: options.signal,
+    env: options.env,
+    onNote: options.onNote,
+    progress: ({ file, bytes, total }) =>
+      options.onProgress?.({ phase: 'download', label: file, done: bytes, total, unit: 'bytes' }),
+  });
+}
+
+function loadOptions(resolved: ResolvedSource, options: SourceOptions): LoadOptions {
+  const { row } = resolved;
+  return {
+    id: resolved.id,
+    commit: resolved.commit,
+    sha256: resolved.sha256,
+    configPath: options.configPath,
+    sharedTable: options.sharedTable,
+    version: options.version ?? row?.version,
+    ...(row && {
+      versionEvidence: `catalog row ${row.name}`,
+      preprocessing: row.preprocessing,
+      hints: { origin: `the catalog (${row.name})`, imageSize: row.config.imageSize, classes: row.classes },
+    }),
+  };
+}
+
+async function load(resolved: ResolvedSource, options: SourceOptions): Promise<BeitModel> {
+  const model = await loadModel(resolved.path, loadOptions(resolved, options));
+  for (const note of model.notes) options.onNote?.(note);
+  return model;
+}
+
+async function check(
+  path: string,
+  model: BeitModel,
+  options: ConvertOptions | VerifyOptions,
+  written?: Exported,
+): Promise<ParityReport> {
+  const { verifyModel } = await import('./verify/verify.js');
+  const images = options.images?.length ? await readImages(options.images, model) : undefined;
+  // The disk gets its time while the processor computes.
+  const flushed = written
+    ? Promise.all(
+        [written.model, ...(written.data ? [written.data] : [])].map((file) => flushFile(file.path)),
+      )
+    : Promise.resolve();
+  flushed.catch(() => undefined);
+  const report = await verifyModel(path, model, {
+    samples: options.samples,
+    seed: options.seed,
+    images,
+    threads: options.threads,
+    signal: options.signal,
+    onProgress: options.onProgress,
+  });
+  if (report.verdict === 'failed') {
+    const failed = report.checks.filter(({ passed }) => !passed);
+    throw new ParityError(
+      `${basename(path)} does not reproduce ${model.provenance.id}: ${failed.map(({ detail }) => detail).join('; ')}`,
+      report,
+      { next: written ? 'Nothing was written. Please report this with the output of --json.' : undefined },
+    );
+  }
+  await flushed;
+  return report;
+}
+
+async function readImages(
+  paths: readonly string[],
+  model: BeitModel,
+): Promise<{ name: string; pixels: Float32Array }[]> {
+  const { decodeImage, preprocess } = await import('./image.js');
+  return await Promise.all(
+    paths.map(async (path) => ({
+      name: basename(path),
+      pixels: preprocess(await decodeImage(path), model.preprocessing),
+    })),
+  );
+}
+
+/** An abort, wherever it surfaces, is one thing to the caller. */
+async function interruptible<T>(signal: AbortSignal | undefined, work: () => Promise<T>): Promise<T> {
+  try {
+    signal?.throwIfAborted();
+    return await work();
+  } catch (error) {
+    if (signal?.aborted) throw new InterruptedError('interrupted; nothing was written', { cause: error });
+    throw error;
+  }
+}
+
+function peakMemoryBytes(): number {
+  // Node reports kilobytes (of 1024) on every platform.
+  return process.resourceUsage().maxRSS * 1024;
+}
+
+function stopwatch(): { lap(): number; total(): number } {
+  const start = performance.now();
+  let last = start;
+  return {
+    lap() {
+      const before = last;
+      last = performance.now();
+      return (last - before) / 1000;
+    },
+    total: () => (performance.now() - start) / 1000,
+  };
+}

@@ -1,0 +1,174 @@
+/**
+ * What the verbs take and what they return, and how it is summed up.
+ */
+import { complexity, type BeitConfig } from './beit.js';
+import type { CheckpointInspection } from './convert/load.js';
+import type { Exported } from './export/index.js';
+import type { Preprocessing } from './image.js';
+import type { BeitModel } from './model.js';
+import type { OnProgress } from './progress.js';
+import type { ParityReport } from './verify/report.js';
+
+/** What every verb takes. */
+export interface CommonOptions {
+  readonly signal?: AbortSignal;
+  readonly onProgress?: OnProgress;
+  /** one sentence a person should know, as soon as it is known */
+  readonly onNote?: (text: string) => void;
+  readonly env?: NodeJS.ProcessEnv;
+}
+
+/** How the source is read. */
+export interface SourceOptions extends CommonOptions {
+  /** `official`, `official:<name>`, `hf:<owner>/<repo>[@<revision>][/<file>]` or a path */
+  readonly src: string;
+  /** a JSON file with what shapes cannot tell (transformers' BEiT field names) */
+  readonly configPath?: string;
+  readonly version?: 1 | 2;
+  readonly sharedTable?: 'keep' | 'spread';
+}
+
+/** How the written file is checked. */
+export interface CheckOptions {
+  /** number of generated inputs */
+  readonly samples?: number;
+  readonly seed?: number;
+  /** image files to check with (and classify) instead of generated inputs */
+  readonly images?: readonly string[];
+  readonly threads?: number;
+}
+
+export interface ConvertOptions extends SourceOptions, CheckOptions {
+  readonly out: string;
+  readonly opset?: number;
+  /** `undefined`: only where one file cannot hold the weights */
+  readonly externalData?: boolean;
+  readonly verify?: boolean;
+  readonly noClobber?: boolean;
+  /** compute the written file's sha256 also without verification; default true */
+  readonly digest?: boolean;
+}
+
+export interface VerifyOptions extends SourceOptions, CheckOptions {
+  readonly model: string;
+}
+
+export interface FileSummary {
+  readonly path: string;
+  readonly bytes: number;
+  /** absent only where it was not asked for */
+  readonly sha256?: string;
+}
+
+export interface SourceSummary {
+  readonly id: string;
+  readonly commit?: string;
+  readonly files: readonly { readonly name: string; readonly bytes: number; readonly sha256?: string }[];
+  readonly container: string;
+  readonly layout: string;
+  readonly prefix?: string;
+  readonly version?: 1 | 2;
+  readonly versionEvidence: string;
+  readonly config: BeitConfig;
+  readonly parameters: number;
+  readonly flops: number;
+  readonly preprocessing: Preprocessing;
+  readonly notes: readonly string[];
+}
+
+export interface PortSummary {
+  readonly name: string;
+  readonly dtype: 'float32';
+  readonly shape: readonly (number | string)[];
+}
+
+export interface OutputSummary extends FileSummary {
+  readonly externalData?: FileSummary;
+  readonly opset: number;
+  readonly irVersion: number;
+  readonly inputs: readonly PortSummary[];
+  readonly outputs: readonly PortSummary[];
+}
+
+export interface ConvertResult {
+  readonly source: SourceSummary;
+  readonly output: OutputSummary;
+  readonly parity: ParityReport;
+  readonly seconds: {
+    readonly total: number;
+    readonly read: number;
+    readonly write: number;
+    readonly verify: number;
+  };
+  readonly peakMemoryBytes: number;
+}
+
+export interface VerifyResult {
+  readonly source: SourceSummary;
+  readonly file: FileSummary;
+  readonly parity: ParityReport;
+  readonly seconds: number;
+  readonly peakMemoryBytes: number;
+}
+
+export interface Inspection extends CheckpointInspection {
+  readonly id: string;
+  readonly commit?: string;
+}
+
+export interface CatalogEntry {
+  readonly name: string;
+  readonly version: 1 | 2;
+  readonly arch: string;
+  readonly imageSize: number;
+  readonly classes: number;
+  readonly parameters: number;
+  readonly flops: number;
+  readonly top1?: number;
+  readonly top5?: number;
+  readonly source: string;
+  readonly isDefault: boolean;
+}
+
+/** @param sha256 by file name */
+export function sourceSummary(model: BeitModel, sha256: ReadonlyMap<string, string>): SourceSummary {
+  const { provenance, config, preprocessing, notes } = model;
+  return {
+    id: provenance.id,
+    ...(provenance.commit === undefined ? {} : { commit: provenance.commit }),
+    files: provenance.files.map(({ name, source }) => ({
+      name,
+      bytes: source.size,
+      sha256: sha256.get(name),
+    })),
+    container: provenance.container,
+    layout: provenance.layout,
+    ...(provenance.prefix === undefined ? {} : { prefix: provenance.prefix }),
+    ...(provenance.version === undefined ? {} : { version: provenance.version }),
+    versionEvidence: provenance.versionEvidence,
+    config,
+    ...complexity(config),
+    preprocessing,
+    notes,
+  };
+}
+
+/** @param path where the file is now */
+export function outputSummary(exported: Exported, path: string): OutputSummary {
+  const port = ({ name, shape }: Exported['inputs'][number]): PortSummary => ({
+    name,
+    dtype: 'float32',
+    shape,
+  });
+  const { bytes, sha256 } = exported.model;
+  return {
+    path,
+    bytes,
+    ...(sha256 !== undefined && { sha256 }),
+    ...(exported.data ? { externalData: { ...exported.data, path: `${path}_data` } } : {}),
+    opset: exported.opset,
+    irVersion: exported.irVersion,
+    inputs: exported.inputs.map(port),
+    outputs: exported.outputs.map(port),
+  };
+}

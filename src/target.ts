@@ -1,0 +1,134 @@
+/**
+ * Where a finished file goes. Everything is written into a folder of its own beside the target and gets its name only
+ * when it is known to be good; whatever goes wrong before leaves the old file as it was, and no litter.
+ */
+import { rmSync } from 'node:fs';
+import { link, lstat, mkdir, open, realpath, rename, rm, stat, unlink } from 'node:fs/promises';
+import { randomBytes } from 'node:crypto';
+import { basename, dirname, join, resolve } from 'node:path';
+import { EnvironmentError, UsageError, printable } from './errors.js';
+import { fileError } from './sink.js';
+
+export interface Target {
+  /** where the file will be */
+  readonly path: string;
+  /** where to write it now; its folder is new and empty, so files beside it are safe too */
+  readonly staged: string;
+  /** Give the staged files (by their names) their places, in this order; then tidy up. */
+  publish(names: readonly string[]): Promise<void>;
+  /** Remove everything that was staged. Safe to call at any time, and again. */
+  discard(): Promise<void>;
+}
+
+export interface TargetOptions {
+  /** refuse to replace an existing file */
+  readonly noClobber?: boolean;
+  /** files that are read and must not be overwritten */
+  readonly inputs?: readonly string[];
+}
+
+const errorCode = (error: unknown): string =>
+  error instanceof Error && 'code' in error ? String(error.code) : '';
+
+/**
+ * @throws UsageError if `path` is a folder, a device, one of the inputs, or exists with `noClobber`;
+ *   EnvironmentError if the folder is missing or not writable
+ */
+export async function openTarget(path: string, options: TargetOptions = {}): Promise<Target> {
+  const shown = printable(path, 300);
+  if (path === '' || path.endsWith('/') || path.endsWith('\\')) {
+    throw new UsageError(`--out ${shown || '""'} names a folder, not a file`, {
+      next: 'Give a file name, e.g. model.onnx.',
+    });
+  }
+  const final = await throughLinks(resolve(path));
+  const existing = await stat(final).catch(() => undefined);
+  if (existing?.isDirectory()) {
+    throw new UsageError(`--out ${shown} is a folder`, {
+      next: `Give a file name, e.g. ${join(shown, 'model.onnx')}.`,
+    });
+  }
+  // Renaming onto a device node or a pipe would replace it.
+  if (existing && !existing.isFile()) {
+    throw new UsageError(`--out ${shown} is not a regular file`, {
+      next: 'Give the name of a file to write.',
+    });
+  }
+  if (existing && options.noClobber) {
+    throw new UsageError(`--out ${shown} exists, and --no-clobber says to keep it`, {
+      next: 'Choose another name.',
+    });
+  }
+  for (const input of options.inputs ?? []) {
+    const source = await stat(input).catch(() => undefined);
+    if (existing && source && source.ino === existing.ino && source.dev === existing.dev) {
+      throw new UsageError(`--out ${shown} is the file that is read`, { next: 'Choose another name.' });
+    }
+  }
+  const folder = dirname(final);
+  const staging = join(folder, `.convert-beit-${randomBytes(6).toString('hex')}`);
+  await mkdir(staging).catch((error: unknown) => {
+    if (errorCode(error) === 'ENOENT' || errorCode(error) === 'ENOTDIR') {
+      throw new EnvironmentError(`the folder of --out ${shown} does not exist`, {
+        next: 'Create it first.',
+        cause: error,
+      });
+    }
+    throw fileError(error, folder);
+  });
+  // A process that ends at once (a second Ctrl-C) runs no `finally`.
+  const sweep = (): void => rmSync(staging, { recursive: true, force: true });
+  process.once('exit', sweep);
+  const done = async (): Promise<void> => {
+    await rm(staging, { recursive: true, force: true });
+    process.off('exit', sweep);
+  };
+  return {
+    path: final,
+    staged: join(staging, basename(final)),
+    async publish(names) {
+      await publish(folder, staging, names);
+      await done();
+    },
+    discard: done,
+  };
+}
+
+/** A link to a file is written through, as every other program does; a dangling one counts as the name itself. */
+async function throughLinks(path: string): Promise<string> {
+  const link = await lstat(path).catch(() => undefined);
+  if (link?.isSymbolicLink()) return await realpath(path).catch(() => path);
+  return path;
+}
+
+async function publish(folder: string, staging: string, names: readonly string[]): Promise<void> {
+  const undo: (() => Promise<void>)[] = [];
+  try {
+    for (const name of names) {
+      const place = join(folder, name);
+      const backup = join(staging, `${name}.previous`);
+      // A second name for the old file: it survives the rename until all files have their places.
+      const had = await link(place, backup).then(
+        () => true,
+        () => false,
+      );
+      const before = had || (await lstat(place).catch(() => undefined)) !== undefined;
+      await rename(join(staging, name), place);
+      if (had) undo.unshift(() => rename(backup, place));
+      else if (!before) undo.unshift(() => unlink(place));
+    }
+  } catch (error) {
+    for (const step of undo) await step().catch(() => undefined);
+    throw fileError(error, join(folder, names[names.length - 1]));
+  }
+}
+
+/** Wait until the file's bytes are on the disk. */
+export async function flushFile(path: string): Promise<void> {
+  const file = await open(path, 'r+');
+  try {
+    await file.datasync();
+  } finally {
+    await file.close();
+  }
+}

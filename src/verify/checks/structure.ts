@@ -1,0 +1,198 @@
+/**
+ * The file as a graph: is it a portable classifier of this config, with the constants that upstream has?
+ */
+import type { BeitConfig } from '../../beit.js';
+import { listNames, printable } from '../../errors.js';
+import type { OnnxFile, OnnxNode, OnnxPort } from '../onnx-file.js';
+import type { Check } from '../report.js';
+
+/** ONNX `docs/Versioning.md`: the first opset of each IR version, for the IR versions that exist. */
+const LEAST_IR_BY_OPSET: readonly (readonly [opset: number, ir: number])[] = [
+  [23, 11],
+  [21, 10],
+  [19, 9],
+  [15, 8],
+  [13, 7],
+  [1, 3],
+];
+
+const FLOAT = 1;
+
+/** Operators that compute differently each time, or run graphs inside the graph. */
+const UNWANTED: ReadonlySet<string> = new Set(
+  'If Loop Scan SequenceMap RandomNormal RandomNormalLike RandomUniform RandomUniformLike Bernoulli Multinomial Dropout'.split(
+    ' ',
+  ),
+);
+
+export interface StructureResult {
+  readonly check: Check;
+  /** the runtime can be asked: input and output are as they should be */
+  readonly usable: boolean;
+}
+
+export function checkStructure(file: OnnxFile, config: BeitConfig): StructureResult {
+  const ports = portFindings(file, config);
+  const findings = [
+    ...versionFindings(file),
+    ...file.foreign.map((what) => `the file has ${what}; a converted model has none`),
+    ...ports,
+    ...flowFindings(file),
+    ...layerNormFindings(file, config),
+    ...geluFindings(file, config),
+    ...countFindings(file, 'Softmax', config.depth),
+  ];
+  const opset = file.opsets.get('');
+  const detail = `${file.nodes.length} nodes of opset ${opset}, ${2 * config.depth + 1} LayerNormalization with epsilon ${config.layerNormEps}, ${config.depth} exact GELU`;
+  return {
+    usable: ports.length === 0,
+    check: {
+      name: 'structure',
+      passed: findings.length === 0,
+      detail: findings.length === 0 ? detail : findings[0],
+      findings,
+    },
+  };
+}
+
+function versionFindings({ irVersion, opsets, nodes }: OnnxFile): string[] {
+  const findings: string[] = [];
+  const opset = opsets.get('');
+  if (opset === undefined) findings.push('the file imports no version of the standard operators');
+  else if (opset < 17) findings.push(`opset ${opset} has no LayerNormalization; 17 is the first that has`);
+  else {
+    const [, least] = LEAST_IR_BY_OPSET.find(([from]) => opset >= from)!;
+    if (irVersion < least)
+      findings.push(`IR version ${irVersion} is older than opset ${opset}, which came with ${least}`);
+  }
+  const others = [...opsets.keys()].filter((domain) => domain !== '');
+  if (others.length > 0)
+    findings.push(`the file imports operators of ${listNames(others)}; only standard ones are portable`);
+  const foreign = new Set(
+    nodes
+      .filter(({ domain }) => domain !== '' && domain !== 'ai.onnx')
+      .map(({ type, domain }) => `${domain}.${type}`),
+  );
+  if (foreign.size > 0)
+    findings.push(`nodes of other domains: ${listNames(foreign)}; only standard ones are portable`);
+  const unwanted = new Set(nodes.map(({ type }) => type).filter((type) => UNWANTED.has(type)));
+  if (unwanted.size > 0) findings.push(`operators that a classifier has no use for: ${listNames(unwanted)}`);
+  const odd = nodes.filter(({ attributes }) => [...attributes.values()].some(({ kind }) => kind === 'other'));
+  if (odd.length > 0)
+    findings.push(`nodes with subgraphs or other unusual attributes: ${listNames(odd.map(nameOf))}`);
+  return findings;
+}
+
+function portFindings({ inputs, outputs }: OnnxFile, config: BeitConfig): string[] {
+  const wanted = {
+    pixel_values: [null, config.channels, ...config.imageSize],
+    logits: [null, config.classes],
+  };
+  const findings = [
+    ...portFinding('input', inputs, 'pixel_values', wanted.pixel_values),
+    ...portFinding('output', outputs, 'logits', wanted.logits),
+  ];
+  const batches = [inputs[0]?.shape?.[0], outputs[0]?.shape?.[0]];
+  if (findings.length === 0 && batches[0] !== batches[1]) {
+    findings.push(
+      `the batch is called "${printable(String(batches[0]))}" in the input, "${printable(String(batches[1]))}" in the output`,
+    );
+  }
+  return findings;
+}
+
+/** `wanted`: `null` is a symbolic dimension. */
+function portFinding(
+  role: 'input' | 'output',
+  ports: readonly OnnxPort[],
+  name: string,
+  wanted: readonly (number | null)[],
+): string[] {
+  const needed = `needed is one ${role} ${name} float32 [batch, ${wanted.slice(1).join(', ')}]`;
+  if (ports.length !== 1 || ports[0].name !== name) {
+    return [`the graph has the ${role}s ${listNames(ports.map((port) => port.name)) || '(none)'}; ${needed}`];
+  }
+  const { dataType, shape } = ports[0];
+  if (dataType !== FLOAT) return [`${role} ${name} has data type ${dataType ?? 'none'}; ${needed}`];
+  const fits =
+    shape?.length === wanted.length &&
+    shape.every((side, i) =>
+      wanted[i] === null ? typeof side === 'string' && side !== '' : side === wanted[i],
+    );
+  if (fits) return [];
+  const found = shape ? `[${shape.map((side) => printable(String(side ?? '?'))).join(', ')}]` : 'no shape';
+  return [`${role} ${name} has ${shape ? 'the shape ' : ''}${found}; ${needed}`];
+}
+
+/** Every value is made once, and before it is used. */
+function flowFindings({ inputs, outputs, initializers, nodes }: OnnxFile): string[] {
+  const findings: string[] = [];
+  const known = new Set<string>([...inputs.map(({ name }) => name), ...initializers.keys()]);
+  for (const { name } of inputs) {
+    if (initializers.has(name)) findings.push(`${printable(name)} is an input and an initializer`);
+  }
+  for (const node of nodes) {
+    const missing = node.inputs.filter((name) => name !== '' && !known.has(name));
+    if (missing.length > 0)
+      findings.push(`node ${nameOf(node)} uses ${listNames(missing)}, which nothing before it makes`);
+    for (const name of node.outputs) {
+      if (name === '') continue;
+      if (known.has(name)) findings.push(`${printable(name)} is made twice, again by node ${nameOf(node)}`);
+      known.add(name);
+    }
+  }
+  const unmade = outputs.map(({ name }) => name).filter((name) => !known.has(name));
+  if (unmade.length > 0) findings.push(`nothing makes the output ${listNames(unmade)}`);
+  return findings;
+}
+
+function layerNormFindings(file: OnnxFile, config: BeitConfig): string[] {
+  const findings = countFindings(file, 'LayerNormalization', 2 * config.depth + 1);
+  const wanted = Math.fround(config.layerNormEps);
+  const byEpsilon = new Map<number, string[]>();
+  for (const node of file.nodes) {
+    if (node.type !== 'LayerNormalization') continue;
+    const attribute = node.attributes.get('epsilon');
+    // 1e-5 is the operator's default.
+    const epsilon = attribute?.kind === 'float' ? attribute.value : Math.fround(1e-5);
+    if (epsilon === wanted) continue;
+    byEpsilon.set(epsilon, [...(byEpsilon.get(epsilon) ?? []), nameOf(node)]);
+  }
+  for (const [epsilon, names] of byEpsilon) {
+    findings.push(
+      `LayerNormalization has epsilon ${Number(epsilon.toPrecision(6))} instead of ${config.layerNormEps} in ${listNames(names, 3)}`,
+    );
+  }
+  return findings;
+}
+
+/** BEiT's activation is x/2 (1 + erf(x/sqrt 2)); the tanh form is another function. */
+function geluFindings({ nodes }: OnnxFile, { depth }: BeitConfig): string[] {
+  const findings: string[] = [];
+  const approximate = nodes.filter((node) => {
+    const attribute = node.attributes.get('approximate');
+    return node.type === 'Gelu' && attribute?.kind === 'string' && attribute.value !== 'none';
+  });
+  const tanh = nodes.filter(({ type }) => type === 'Tanh');
+  if (approximate.length > 0) {
+    findings.push(
+      `Gelu is approximated in ${listNames(approximate.map(nameOf), 3)}; BEiT's is the exact erf form`,
+    );
+  }
+  if (tanh.length > 0) {
+    findings.push(`Tanh in ${listNames(tanh.map(nameOf), 3)}: a tanh GELU; BEiT's is the exact erf form`);
+  }
+  const exact = nodes.filter(({ type }) => type === 'Erf' || type === 'Gelu').length - approximate.length;
+  if (exact !== depth)
+    findings.push(`${exact} exact GELUs (Erf or Gelu nodes); ${depth} blocks need ${depth}`);
+  return findings;
+}
+
+function countFindings({ nodes }: OnnxFile, type: string, wanted: number): string[] {
+  const found = nodes.filter((node) => node.type === type).length;
+  return found === wanted ? [] : [`${found} ${type} nodes; this config needs ${wanted}`];
+}
+
+function nameOf({ name, outputs, type }: OnnxNode): string {
+  return name || outputs[0] || type;
+}

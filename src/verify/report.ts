@@ -1,0 +1,132 @@
+/**
+ * The parity report: data first, then the same as lines for a terminal.
+ */
+import { printable } from '../errors.js';
+
+/** Outcome of one check. `detail` is one sentence a person can act on. */
+export interface Check {
+  readonly name: 'structure' | 'inventory' | 'provenance' | 'logits';
+  readonly passed: boolean;
+  readonly detail: string;
+  /** everything that is wrong, one sentence each; empty when passed */
+  readonly findings: readonly string[];
+  /** it could not be made, because an earlier one failed; never together with `passed` */
+  readonly notRun?: true;
+}
+
+/** Written file against oracle, over all inputs. */
+export interface LogitsParity {
+  readonly maxAbs: number;
+  /** error divided by the input's largest |logit| */
+  readonly maxRel: number;
+  readonly cosine: number;
+  /** `max |error| / expected rms float32 noise`, worst over the inputs */
+  readonly noiseUnits: number;
+  /** what `noiseUnits` may be */
+  readonly noiseUnitsAllowed: number;
+  /** expected rms float32 noise of one logit, largest over the inputs */
+  readonly expectedNoise: number;
+  /** fraction of inputs with the same best class / the same set of five best classes; ties within the noise agree */
+  readonly top1Agreement: number;
+  readonly top5Agreement: number;
+}
+
+export interface Prediction {
+  readonly class: number;
+  readonly label?: string;
+  /** softmax */
+  readonly probability: number;
+  readonly logit: number;
+}
+
+export interface InputParity {
+  /** `seed 0 #0` or the image's file name */
+  readonly name: string;
+  readonly maxAbs: number;
+  readonly noiseUnits: number;
+  /** five best classes by the written file and by the oracle */
+  readonly written: readonly Prediction[];
+  readonly oracle: readonly Prediction[];
+}
+
+export interface ParityReport {
+  readonly verdict: 'passed' | 'failed' | 'skipped';
+  readonly checks: readonly Check[];
+  readonly logits?: LogitsParity;
+  readonly inputs: readonly InputParity[];
+  readonly runtime?: { readonly name: 'onnxruntime-node'; readonly version: string };
+  readonly seconds: number;
+}
+
+const MOST_FINDINGS = 8;
+const MOST_INPUTS = 8;
+
+/** Lines for a terminal, verdict first, no colours, no trailing blanks. */
+export function formatReport(report: ParityReport): string[] {
+  if (report.verdict === 'skipped') return ['parity not checked'];
+  const lines = [headline(report)];
+  const width = Math.max(...report.checks.map(({ name }) => name.length));
+  for (const check of report.checks) {
+    const outcome = check.passed ? 'ok' : check.notRun ? '-' : 'FAILED';
+    lines.push(`  ${check.name.padEnd(width)}  ${outcome.padEnd(6)}  ${check.detail}`);
+    // A single finding is the detail already.
+    const more = check.findings.filter((finding) => finding !== check.detail);
+    const indent = ' '.repeat(width + 12);
+    for (const finding of more.slice(0, MOST_FINDINGS)) lines.push(`${indent}${finding}`);
+    if (more.length > MOST_FINDINGS) lines.push(`${indent}and ${more.length - MOST_FINDINGS} more`);
+  }
+  const cause = likelyCause(report);
+  if (cause) lines.push(`  ${cause}`);
+  for (const input of report.inputs.slice(0, MOST_INPUTS)) lines.push(...inputLines(input));
+  if (report.inputs.length > MOST_INPUTS)
+    lines.push(`  and ${report.inputs.length - MOST_INPUTS} more inputs`);
+  return lines;
+}
+
+function headline({ verdict, checks, logits, runtime, seconds }: ParityReport): string {
+  const how = [
+    ...(logits ? [`cosine ${logits.cosine.toFixed(9)}`] : []),
+    ...(runtime ? [`${runtime.name} ${runtime.version}`] : []),
+    `${seconds.toFixed(1)} s`,
+  ].join(', ');
+  if (verdict === 'passed') return `parity passed: the file computes what the source computes (${how})`;
+  const failed = checks.filter(({ passed, notRun }) => !passed && !notRun).map(({ name }) => name);
+  return `parity FAILED: ${failed.join(', ')} (${how})`;
+}
+
+function inputLines({ name, maxAbs, noiseUnits, written, oracle }: InputParity): string[] {
+  const error = `max |error| ${maxAbs.toExponential(1)}, ${noiseUnits.toFixed(1)} noise units`;
+  const lines = [`  ${printable(name)}: ${error}; best: ${best(written)}`];
+  if (written[0]?.class !== oracle[0]?.class) lines.push(`    by the source: ${best(oracle)}`);
+  return lines;
+}
+
+function best(predictions: readonly Prediction[]): string {
+  return predictions
+    .slice(0, 3)
+    .map(({ class: index, label, probability }) => {
+      const name = label === undefined ? `class ${index}` : printable(label, 40);
+      return `${name} ${(100 * probability).toFixed(1)} %`;
+    })
+    .join(', ');
+}
+
+/** What kind of mistake fits, when the pattern of checks tells. */
+function likelyCause({ verdict, checks, logits }: ParityReport): string | undefined {
+  if (verdict !== 'failed') return undefined;
+  const state = new Map(checks.map((check) => [check.name, check]));
+  const failed = (name: Check['name']): boolean =>
+    state.get(name)?.passed === false && !state.get(name)?.notRun;
+  if (state.get('logits')?.notRun) return undefined;
+  if (failed('provenance'))
+    return 'The weights in the file are not those of the source: it was made from another checkpoint, or altered.';
+  if (failed('inventory'))
+    return 'The file has not the tensors of this source: another model, another config, or a converter that left something out.';
+  if (failed('structure') && failed('logits'))
+    return 'The graph differs from BEiT where the structure check says, and the logits show it.';
+  if (failed('structure')) return 'The graph differs from BEiT, though these inputs do not show it.';
+  if (logits && logits.maxRel < 1e-2) {
+    return 'All weights are right, the computation is slightly off: an approximated GELU, another epsilon or lower precision fits.';
+  }
+  return 'All weights are right, the computation is not: a node is wired, ordered or parametrised wrongly.';
+}

@@ -1,0 +1,152 @@
+/**
+ * The process in which onnxruntime-node runs, so that a native crash, its memory and its own output stay out of ours.
+ * Imports nothing of this package. Speaks with `runtime.ts` over the IPC channel.
+ */
+import { Worker } from 'node:worker_threads';
+
+/** One model, one set of inputs. */
+export interface Job {
+  readonly path: string;
+  /** the model's only input, `[images, …]` row-major */
+  readonly inputName: string;
+  readonly data: Float32Array;
+  /** of one image */
+  readonly shape: readonly number[];
+  readonly images: number;
+  /** images per run */
+  readonly batch: number;
+  readonly threads: number;
+}
+
+export interface ChildOutput {
+  readonly name: string;
+  readonly dims: number[];
+  readonly data: Float32Array;
+}
+
+export type Answer =
+  | { readonly kind: 'missing'; readonly message: string }
+  | { readonly kind: 'failed'; readonly step: 'load' | 'run'; readonly message: string }
+  | { readonly kind: 'progress'; readonly done: number }
+  | {
+      readonly kind: 'done';
+      readonly outputs: readonly ChildOutput[];
+      readonly version: string;
+      readonly peakMemoryBytes: number;
+    };
+
+/** The part of onnxruntime-node's interface that is used; it is an optional dependency. */
+interface Runtime {
+  readonly env: { logLevel?: string; readonly versions: { readonly node?: string; readonly common: string } };
+  readonly Tensor: new (type: 'float32', data: Float32Array, dims: readonly number[]) => RuntimeTensor;
+  readonly InferenceSession: {
+    create(path: string, options: object): Promise<Session>;
+  };
+}
+
+interface RuntimeTensor {
+  readonly type: string;
+  readonly dims: readonly number[];
+  readonly data: unknown;
+}
+
+interface Session {
+  readonly outputNames: readonly string[];
+  run(feeds: Record<string, RuntimeTensor>): Promise<Record<string, RuntimeTensor>>;
+}
+
+const PACKAGE = 'onnxruntime-node';
+
+function answer(message: Answer): Promise<void> {
+  return new Promise((resolve) => process.send!(message, () => resolve()));
+}
+
+function messageOf(error: unknown): string {
+  return error instanceof Error ? error.message : String(error);
+}
+
+/** A session blocks this thread for seconds, in which a lost parent would go unnoticed: another thread looks. */
+function dieWithParent(): void {
+  const watch = `
+    const { workerData } = require('node:worker_threads');
+    setInterval(() => { if (process.ppid !== workerData) process.kill(process.pid, 'SIGKILL'); }, 200);`;
+  const worker = new Worker(watch, { eval: true, workerData: process.ppid, execArgv: [] });
+  worker.unref();
+  process.once('disconnect', () => process.exit(1));
+}
+
+async function work(job: Job): Promise<void> {
+  let runtime: Runtime;
+  try {
+    const loaded = (await import(PACKAGE)) as { default?: Runtime } & Runtime;
+    runtime = loaded.default ?? loaded;
+    runtime.env.logLevel = 'error';
+  } catch (error) {
+    await answer({ kind: 'missing', message: messageOf(error) });
+    return;
+  }
+  let session: Session;
+  try {
+    // 3 = errors only. ONNX Runtime logs to this process's own output, which nobody reads.
+    session = await runtime.InferenceSession.create(job.path, {
+      executionProviders: ['cpu'],
+      intraOpNumThreads: job.threads,
+      logSeverityLevel: 3,
+    });
+  } catch (error) {
+    await answer({ kind: 'failed', step: 'load', message: messageOf(error) });
+    return;
+  }
+  try {
+    const outputs = await runAll(runtime, session, job);
+    await answer({
+      kind: 'done',
+      outputs,
+      version: runtime.env.versions.node ?? runtime.env.versions.common,
+      // maxRSS is in kilobytes everywhere (libuv).
+      peakMemoryBytes: process.resourceUsage().maxRSS * 1024,
+    });
+  } catch (error) {
+    await answer({ kind: 'failed', step: 'run', message: messageOf(error) });
+  }
+}
+
+async function runAll(runtime: Runtime, session: Session, job: Job): Promise<ChildOutput[]> {
+  const stride = job.shape.reduce((product, side) => product * side, 1);
+  const parts = new Map<string, { dims: number[]; data: Float32Array[] }>();
+  for (let first = 0; first < job.images; first += job.batch) {
+    const count = Math.min(job.batch, job.images - first);
+    const data = job.data.subarray(first * stride, (first + count) * stride);
+    const tensor = new runtime.Tensor('float32', data, [count, ...job.shape]);
+    const results = await session.run({ [job.inputName]: tensor });
+    for (const name of session.outputNames) {
+      const { type, dims, data: values } = results[name];
+      if (type !== 'float32' || !(values instanceof Float32Array))
+        throw new Error(`output ${name} is ${type}, not float32`);
+      if (dims[0] !== count) throw new Error(`output ${name} is [${dims.join(', ')}] for ${count} images`);
+      const part = parts.get(name) ?? { dims: [job.images, ...dims.slice(1)], data: [] };
+      if (String(part.dims.slice(1)) !== String(dims.slice(1)))
+        throw new Error(`output ${name} changes its shape`);
+      // A copy: the runtime may use the memory again.
+      part.data.push(values.slice());
+      parts.set(name, part);
+    }
+    await answer({ kind: 'progress', done: first + count });
+  }
+  return [...parts].map(([name, { dims, data }]) => ({ name, dims, data: joined(data) }));
+}
+
+function joined(parts: readonly Float32Array[]): Float32Array {
+  const out = new Float32Array(parts.reduce((sum, part) => sum + part.length, 0));
+  let at = 0;
+  for (const part of parts) {
+    out.set(part, at);
+    at += part.length;
+  }
+  return out;
+}
+
+dieWithParent();
+process.once('message', (job: Job) => {
+  void work(job).finally(() => process.exit(0));
+});

@@ -1,0 +1,8 @@
+/** This package's own version, from the package.json one level above `src/` and `dist/`. */
+import { readFileSync } from 'node:fs';
+
+const manifest = JSON.parse(readFileSync(new URL('../package.json', import.meta.url), 'utf8')) as {
+  version: string;
+};
+
+export const VERSION: string = manifest.version;

@@ -1,0 +1,105 @@
+import { spawnSync } from 'node:child_process';
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { describeProgram } from '../../src/cli/completion.js';
+import { createProgram } from '../../src/cli/program.js';
+import { runCompiled } from './harness.js';
+
+const folder = mkdtempSync(join(tmpdir(), 'convert-beit-completion-'));
+const script = join(folder, 'completion.bash');
+let names: string[] = [];
+
+beforeAll(async () => {
+  const { stdout, code } = await runCompiled(['completion', 'bash']);
+  expect(code).toBe(0);
+  writeFileSync(script, stdout);
+  const listed = await runCompiled(['list', '--json']);
+  names = (JSON.parse(listed.stdout) as { models: { name: string }[] }).models.map((model) => model.name);
+});
+afterAll(() => {
+  rmSync(folder, { recursive: true });
+});
+
+/** What bash would insert for a line with the cursor at its end. */
+function complete(line: string, wordBreaks = ' \t\n"\'><=;|&(:'): string[] {
+  const driver = `
+    source "$SCRIPT"
+    COMP_WORDBREAKS=$BREAKS COMP_LINE=$LINE COMP_POINT=\${#LINE}
+    # As complete does it: the function that was registered for the command.
+    function=$(complete -p convert-beit | sed 's/.*-F \\([^ ]*\\) .*/\\1/')
+    "$function"
+    for word in "\${COMPREPLY[@]}"; do printf '%s\\n' "$word"; done`;
+  const { stdout, stderr } = spawnSync('bash', ['--norc', '-c', driver], {
+    encoding: 'utf8',
+    cwd: folder,
+    env: { PATH: process.env['PATH'], SCRIPT: script, LINE: line, BREAKS: wordBreaks },
+  });
+  expect(stderr).toBe('');
+  return stdout.split('\n').filter((word) => word !== '');
+}
+
+const COMMANDS = ['convert', 'verify', 'inspect', 'list', 'completion', 'help'];
+const v2Large = () => names.filter((name) => name.startsWith('beitv2_large'));
+
+describe.skipIf(process.platform === 'win32')('bash completes', () => {
+  it.each<[string, string, () => string[]]>([
+    ['commands', 'convert-beit ', () => COMMANDS],
+    ['a command', 'convert-beit ins', () => ['inspect']],
+    ['an option of the default command', 'convert-beit --sr', () => ['--src']],
+    ['the program’s own option beside it', 'convert-beit --vers', () => ['--version']],
+    ['an option later on', 'convert-beit --src official --no-', () => ['--no-clobber', '--no-verify']],
+    ['an option of a command', 'convert-beit list --', () => ['--json', '--verbose', '--help']],
+    ['sources', 'convert-beit --src ', () => ['official', ...names.map((name) => `official:${name}`), 'hf:']],
+    ['names after the colon, which bash has already', 'convert-beit --src official:beitv2_l', v2Large],
+    ['--src=', 'convert-beit --src=official:beitv2_l', v2Large],
+    ['the source of inspect', 'convert-beit inspect official:beitv2_l', v2Large],
+    ['the source of verify', 'convert-beit verify model.onnx --src official:beitv2_l', v2Large],
+    ['choices', 'convert-beit --shared-bias ', () => ['keep', 'layers']],
+    ['choices of a command', 'convert-beit convert --beit-version ', () => ['1', '2']],
+    ['shells', 'convert-beit completion ', () => ['bash', 'zsh', 'fish']],
+    ['commands after help', 'convert-beit help ver', () => ['verify']],
+    ['nothing of ours where a file is due', 'convert-beit --out ', () => []],
+    ['nothing of ours where a number is due', 'convert-beit --seed ', () => []],
+    ['nothing of ours for a local path', 'convert-beit --src ./', () => []],
+  ])('%s', (_, line, expected) => {
+    expect(complete(line)).toEqual(expected());
+  });
+
+  it('keeps the prefix where a colon does not split words', () => {
+    expect(complete('convert-beit --src official:beitv2_l', ' \t\n')).toEqual(
+      v2Large().map((name) => `official:${name}`),
+    );
+  });
+});
+
+describe('every shell’s script', () => {
+  const model = describeProgram(createProgram({} as never), ['some_model']);
+  it.each(['bash', 'zsh', 'fish'])('%s knows every command, option and catalog name', async (shell) => {
+    const { stdout, stderr, code } = await runCompiled(['completion', shell]);
+    expect({ stderr, code }).toEqual({ stderr: '', code: 0 });
+    for (const command of model.commands) {
+      expect(stdout).toContain(command.name);
+      for (const option of command.options) {
+        const long = option.names.at(-1)!;
+        expect(stdout).toContain(shell === 'fish' ? `-l ${long.slice(2)}` : long);
+      }
+    }
+    for (const name of names) expect(stdout).toContain(`official:${name}`);
+  });
+
+  it('is made from the commands: values are known by their kind', () => {
+    const convert = model.commands[0];
+    expect(convert.name).toBe('convert');
+    const kinds = new Map(convert.options.map((option) => [option.names.at(-1), option.value?.kind]));
+    expect(Object.fromEntries(kinds)).toMatchObject({
+      '--src': 'source',
+      '--out': 'file',
+      '--image': 'file',
+      '--opset': 'none',
+    });
+    expect(kinds.get('--json')).toBeUndefined();
+    expect(model.sources).toEqual(['official', 'official:some_model', 'hf:']);
+  });
+});

@@ -1,0 +1,62 @@
+/** Reading `fixtures/goldens`: see fixtures/PROVENANCE.md. */
+import { readdirSync, readFileSync } from 'node:fs';
+import { fileURLToPath } from 'node:url';
+import type { BeitConfig } from '../../src/beit.js';
+import type { ConfigHints } from '../../src/infer-config.js';
+
+const ROOT = fileURLToPath(new URL('../../fixtures/goldens/', import.meta.url));
+
+interface GoldenConfig {
+  version: 1 | 2;
+  img: [number, number];
+  patch: number;
+  embed: number;
+  depth: number;
+  heads: number;
+  classes: number;
+  init_values: number;
+  abs_pos: boolean;
+  rel_pos: boolean;
+  shared_rel_pos: boolean;
+  mean_pool: boolean;
+  qkv_bias: boolean;
+  mlp_ratio: number;
+  in_chans: number;
+}
+
+export const GOLDEN_CASES = readdirSync(ROOT).sort();
+
+export function goldenPath(name: string, file: string): string {
+  return `${ROOT}${name}/${file}`;
+}
+
+/** The config upstream was built with. */
+export function goldenConfig(name: string): BeitConfig {
+  const golden = JSON.parse(readFileSync(goldenPath(name, 'config.json'), 'utf8')) as GoldenConfig;
+  const { img, patch } = golden;
+  return {
+    imageSize: img,
+    patchSize: patch,
+    window: [Math.floor(img[0] / patch), Math.floor(img[1] / patch)],
+    channels: golden.in_chans,
+    hiddenSize: golden.embed,
+    depth: golden.depth,
+    heads: golden.heads,
+    mlpSize: Math.trunc(golden.embed * golden.mlp_ratio),
+    classes: golden.classes,
+    layerScale: golden.init_values > 0,
+    qvBias: golden.qkv_bias,
+    absolutePosition: golden.abs_pos,
+    relativePosition: golden.rel_pos,
+    sharedRelativePosition: golden.shared_rel_pos,
+    pooling: golden.mean_pool ? 'mean' : 'class',
+    layerNormEps: 1e-6,
+  };
+}
+
+/** Only what the shapes of a case can't tell; nothing for every other case. */
+export const GOLDEN_HINTS: ReadonlyMap<string, ConfigHints> = new Map<string, ConfigHints>([
+  ['v1_no_pos', { imageSize: [32, 32], heads: 4 }],
+  ['v1_abs_pos', { heads: 4 }],
+  ['v1_indivisible', { imageSize: [60, 60] }],
+]);

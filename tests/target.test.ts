@@ -1,0 +1,96 @@
+import { mkdir, mkdtemp, readFile, readdir, rm, symlink, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { EnvironmentError, UsageError } from '../src/errors.js';
+import { openTarget } from '../src/target.js';
+
+let folder: string;
+beforeEach(async () => {
+  folder = await mkdtemp(join(tmpdir(), 'convert-beit-target-'));
+});
+afterEach(() => rm(folder, { recursive: true, force: true }));
+
+const content = (name: string): Promise<string> => readFile(join(folder, name), 'utf8');
+
+describe('openTarget', () => {
+  it('publishes several files and leaves no litter', async () => {
+    await writeFile(join(folder, 'm.onnx'), 'old');
+    const target = await openTarget(join(folder, 'm.onnx'));
+    await writeFile(target.staged, 'new');
+    await writeFile(`${target.staged}_data`, 'weights');
+    expect(await content('m.onnx')).toBe('old');
+    await target.publish(['m.onnx_data', 'm.onnx']);
+    expect(await readdir(folder)).toEqual(['m.onnx', 'm.onnx_data']);
+    expect([await content('m.onnx'), await content('m.onnx_data')]).toEqual(['new', 'weights']);
+  });
+
+  it('puts the old files back when the second one cannot get its place', async () => {
+    await writeFile(join(folder, 'm.onnx_data'), 'old weights');
+    const target = await openTarget(join(folder, 'm.onnx'));
+    await writeFile(`${target.staged}_data`, 'new weights');
+    await expect(target.publish(['m.onnx_data', 'm.onnx'])).rejects.toThrow();
+    await target.discard();
+    expect(await content('m.onnx_data')).toBe('old weights');
+    expect(await readdir(folder)).toEqual(['m.onnx_data']);
+  });
+
+  it('takes a first file back when there was none before', async () => {
+    const target = await openTarget(join(folder, 'm.onnx'));
+    await writeFile(`${target.staged}_data`, 'new weights');
+    await expect(target.publish(['m.onnx_data', 'm.onnx'])).rejects.toThrow();
+    await target.discard();
+    expect(await readdir(folder)).toEqual([]);
+  });
+
+  it('discards without a trace', async () => {
+    const target = await openTarget(join(folder, 'm.onnx'));
+    await writeFile(target.staged, 'half');
+    await target.discard();
+    await target.discard();
+    expect(await readdir(folder)).toEqual([]);
+  });
+
+  it('writes through a link', async () => {
+    await mkdir(join(folder, 'real'));
+    await writeFile(join(folder, 'real', 'm.onnx'), 'old');
+    await symlink('real/m.onnx', join(folder, 'link.onnx'));
+    const target = await openTarget(join(folder, 'link.onnx'));
+    await writeFile(target.staged, 'new');
+    await target.publish(['m.onnx']);
+    expect(await content('link.onnx')).toBe('new');
+    expect(await content('real/m.onnx')).toBe('new');
+  });
+
+  it.each([
+    [
+      'a folder',
+      async (at: string) => (await mkdir(join(at, 'd')), join(at, 'd')),
+      UsageError,
+      /is a folder/,
+    ],
+    ['a trailing slash', (at: string) => join(at, 'd/'), UsageError, /names a folder/],
+    ['an empty name', () => '', UsageError, /names a folder/],
+    ['a device', () => '/dev/null', UsageError, /not a regular file/],
+    ['a missing folder', (at: string) => join(at, 'no', 'm.onnx'), EnvironmentError, /does not exist/],
+  ])('refuses %s', async (_, make, kind, message) => {
+    const attempt = openTarget(await make(folder));
+    await expect(attempt).rejects.toThrow(kind);
+    await expect(attempt).rejects.toThrow(message);
+    expect((await readdir(folder)).filter((name) => name.startsWith('.convert-beit'))).toEqual([]);
+  });
+
+  it('refuses an input as output, also through a link', async () => {
+    await writeFile(join(folder, 'weights'), 'w');
+    await symlink('weights', join(folder, 'alias'));
+    const attempt = openTarget(join(folder, 'alias'), { inputs: [join(folder, 'weights')] });
+    await expect(attempt).rejects.toThrow(/is the file that is read/);
+    expect(await content('weights')).toBe('w');
+  });
+
+  it('keeps an existing file with noClobber', async () => {
+    await writeFile(join(folder, 'm.onnx'), 'old');
+    await expect(openTarget(join(folder, 'm.onnx'), { noClobber: true })).rejects.toThrow(/--no-clobber/);
+    await expect(openTarget(join(folder, 'new.onnx'), { noClobber: true })).resolves.toBeDefined();
+  });
+});

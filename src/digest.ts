@@ -36,10 +36,23 @@ function inlineDigest(): Digest {
   };
 }
 
-function workerDigest(): Digest {
+let spare: Worker | undefined;
+
+/** Start the hashing thread now, if there will be enough to hash: it is ready when the first bytes come. */
+export function prepareDigest(expectedBytes: number): void {
+  if (expectedBytes >= INLINE_BYTES) spare ??= startWorker();
+}
+
+function startWorker(): Worker {
   // execArgv: nothing that the parent was started with (loaders, inspectors) is needed, and all of it costs start time.
   const worker = new Worker(compiledUrl('./digest-worker.js', import.meta.url), { execArgv: [] });
   worker.unref();
+  return worker;
+}
+
+function workerDigest(): Digest {
+  const worker = spare ?? startWorker();
+  spare = undefined;
   const waiting: { resolve: (value: string) => void; reject: (error: unknown) => void }[] = [];
   const fail = (error: unknown): void => {
     const failure = new EnvironmentError('the hashing thread stopped', { cause: error });

@@ -1,13 +1,14 @@
 /**
  * The verbs, each readable as one straight line: resolve, load, write, verify, publish.
  */
+import { stat } from 'node:fs/promises';
 import { basename } from 'node:path';
 import { DEFAULT_CATALOG_NAME } from './convert/catalog-data.js';
 import { catalog } from './convert/catalog.js';
 import { inspectCheckpoint, loadModel, type LoadOptions } from './convert/load.js';
 import { parseSource, resolveSource, type ResolvedSource } from './convert/source.js';
 import { openFile } from './convert/sources/file.js';
-import { sha256Of } from './digest.js';
+import { prepareDigest, sha256Of } from './digest.js';
 import { InterruptedError, ParityError } from './errors.js';
 import { exportOnnx, type Exported } from './export/index.js';
 import type { BeitModel } from './model.js';
@@ -41,6 +42,7 @@ export async function convert(options: ConvertOptions): Promise<ConvertResult> {
     const verifying = options.verify ?? true;
     if (verifying) (await import('./verify/runtime.js')).requireRuntime();
     const resolved = await resolve(options);
+    prepareDigest((await stat(resolved.path).catch(() => undefined))?.size ?? 0);
     const target = await openTarget(options.out, { noClobber: options.noClobber, inputs: [resolved.path] });
     let model: BeitModel | undefined;
     try {

@@ -16,7 +16,16 @@ export interface ByteSource {
   read(start: number, end: number): Promise<Uint8Array>;
   /** Fill `target` with the bytes from `start` on. Same errors as {@link read}. */
   readInto(target: Uint8Array, start: number): Promise<void>;
+  /** Local files only. */
+  readonly file?: LocalFile;
   close(): Promise<void>;
+}
+
+/** The local file behind a source, for those who can do better with a path than with ranges. */
+export interface LocalFile {
+  readonly path: string;
+  /** of the file that is open (`fileIdentity` in `digest.ts`), asked now */
+  identity(): Promise<string>;
 }
 
 /** A half-open range of a source: the tensor's bytes, exactly as they are stored. */

@@ -2,6 +2,7 @@
  * SHA-256 beside the work: large streams are hashed in a worker thread, so that hashing costs no time of the copy.
  */
 import { createHash } from 'node:crypto';
+import { statSync, type Stats } from 'node:fs';
 import { Worker } from 'node:worker_threads';
 import type { ByteSource } from './bytes.js';
 import { compiledUrl } from './compiled.js';
@@ -36,23 +37,69 @@ function inlineDigest(): Digest {
   };
 }
 
-let spare: Worker | undefined;
-
-/** Start the hashing thread now, if there will be enough to hash: it is ready when the first bytes come. */
-export function prepareDigest(expectedBytes: number): void {
-  if (expectedBytes >= INLINE_BYTES) spare ??= startWorker();
-}
-
-function startWorker(): Worker {
+function startWorker(workerData?: { readonly path: string }): Worker {
   // execArgv: nothing that the parent was started with (loaders, inspectors) is needed, and all of it costs start time.
-  const worker = new Worker(compiledUrl('./digest-worker.js', import.meta.url), { execArgv: [] });
+  const worker = new Worker(compiledUrl('./digest-worker.js', import.meta.url), { execArgv: [], workerData });
   worker.unref();
   return worker;
 }
 
+/** The digest of a whole file, computed by a thread that reads it by itself. */
+export interface FileDigest {
+  /** lower-case hex, and which file it was ({@link fileIdentity}) when the last byte had been read */
+  result(): Promise<{ readonly hex: string; readonly identity: string }>;
+  abandon(): void;
+}
+
+const started = new Map<string, FileDigest>();
+
+/**
+ * Start hashing a local file now, if it is large enough for a thread of its own. Hashing is the longest part of a
+ * conversion, so it starts before anything else; whoever needs the digest takes it with {@link takeFileDigest}.
+ */
+export function prepareDigest(path: string): void {
+  if (started.has(path)) return;
+  const found = statSync(path, { throwIfNoEntry: false });
+  if (found?.isFile() && found.size >= INLINE_BYTES) started.set(path, fileDigest(path));
+}
+
+/** The digest that {@link prepareDigest} started for this path, once. */
+export function takeFileDigest(path: string): FileDigest | undefined {
+  const digest = started.get(path);
+  started.delete(path);
+  return digest;
+}
+
+/** Two equal ones are the same file with the same content, as far as a file system can tell. */
+export function fileIdentity({ dev, ino, size, mtimeMs }: Stats): string {
+  return `${dev}:${ino}:${size}:${mtimeMs}`;
+}
+
+function fileDigest(path: string): FileDigest {
+  const worker = startWorker({ path });
+  const result = new Promise<{ hex: string; identity: string }>((resolve, reject) => {
+    const fail = (error: unknown): void =>
+      reject(new EnvironmentError('the hashing thread stopped', { cause: error }));
+    worker.once('message', resolve);
+    worker.once('error', fail);
+    worker.once('exit', () => fail(new Error('exited')));
+  });
+  // Nobody may be waiting yet when it fails.
+  result.catch(() => undefined);
+  return {
+    result() {
+      worker.ref();
+      return result;
+    },
+    abandon() {
+      worker.removeAllListeners();
+      void worker.terminate();
+    },
+  };
+}
+
 function workerDigest(): Digest {
-  const worker = spare ?? startWorker();
-  spare = undefined;
+  const worker = startWorker();
   const waiting: { resolve: (value: string) => void; reject: (error: unknown) => void }[] = [];
   const fail = (error: unknown): void => {
     const failure = new EnvironmentError('the hashing thread stopped', { cause: error });

@@ -1,7 +1,6 @@
 /**
  * The verbs, each readable as one straight line: resolve, load, write, verify, publish.
  */
-import { stat } from 'node:fs/promises';
 import { basename } from 'node:path';
 import { DEFAULT_CATALOG_NAME } from './convert/catalog-data.js';
 import { catalog } from './convert/catalog.js';
@@ -42,7 +41,7 @@ export async function convert(options: ConvertOptions): Promise<ConvertResult> {
     const verifying = options.verify ?? true;
     if (verifying) (await import('./verify/runtime.js')).requireRuntime();
     const resolved = await resolve(options);
-    prepareDigest((await stat(resolved.path).catch(() => undefined))?.size ?? 0);
+    prepareDigest(resolved.path);
     const target = await openTarget(options.out, { noClobber: options.noClobber, inputs: [resolved.path] });
     let model: BeitModel | undefined;
     try {

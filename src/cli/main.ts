@@ -2,6 +2,7 @@
 /**
  * The program: the process around `run`.
  */
+import { prepareDigest } from '../digest.js';
 import { VERSION } from '../version.js';
 import type { CliDeps } from './deps.js';
 
@@ -39,8 +40,15 @@ async function start(): Promise<number> {
     process.stdout.write(`${VERSION}\n`);
     return 0;
   }
+  hashEarly();
   const { run } = await import('./run.js');
   return await run(args, deps);
+}
+
+/** Hashing a local source is the longest part of a conversion: it starts while everything else is being loaded. */
+function hashEarly(): void {
+  const at = args.indexOf('--src');
+  if (at >= 0 && (args[0].startsWith('-') || args[0] === 'convert')) prepareDigest(args[at + 1] ?? '');
 }
 
 function unexpected(error: unknown): void {

@@ -3,7 +3,7 @@
  */
 import { basename } from 'node:path';
 import type { ByteSource } from '../bytes.js';
-import { SourceDigest } from '../digest.js';
+import { SourceDigest, takeFileDigest, type FileDigest } from '../digest.js';
 import { FormatError, printable } from '../errors.js';
 import type { BeitModel } from '../model.js';
 import { pieceLength, writePieces } from '../sink.js';
@@ -65,9 +65,7 @@ export async function exportOnnx(model: BeitModel, path: string, options: Export
   const external = options.externalData ?? initializerBytes(graph) + OVERHEAD_BYTES > PROTOBUF_LIMIT;
   const dataPath = external ? `${path}_data` : undefined;
 
-  const digests = new Map<ByteSource, SourceDigest>(
-    model.provenance.files.map(({ source }) => [source, new SourceDigest(source)]),
-  );
+  const digests = sourceDigests(model);
   try {
     let hashed: Promise<ReadonlyMap<string, string>> | undefined;
     const sha256 = (): Promise<ReadonlyMap<string, string>> => (hashed ??= hashSources(model, digests));
@@ -83,7 +81,7 @@ export async function exportOnnx(model: BeitModel, path: string, options: Export
         signal: options.signal,
         flush: options.flush,
         digest: options.digest,
-        sourceDigests: digests,
+        sourceDigests: new Map([...digests].filter(fedDigest)),
         onProgress: (done) => options.onProgress?.(before + done, total),
       });
       return { path: to, ...written };
@@ -104,14 +102,40 @@ export async function exportOnnx(model: BeitModel, path: string, options: Export
   }
 }
 
+type AnyDigest = SourceDigest | FileDigest;
+
+function sourceDigests(model: BeitModel): ReadonlyMap<ByteSource, AnyDigest> {
+  return new Map(
+    model.provenance.files.map(({ source }) => {
+      const begun = source.file && takeFileDigest(source.file.path);
+      return [source, begun ?? new SourceDigest(source)];
+    }),
+  );
+}
+
+function fedDigest(entry: [ByteSource, AnyDigest]): entry is [ByteSource, SourceDigest] {
+  return entry[1] instanceof SourceDigest;
+}
+
+async function hexOf(source: ByteSource, digest: AnyDigest): Promise<string> {
+  if (digest instanceof SourceDigest) return await digest.hex();
+  const { hex, identity } = await digest.result();
+  if (identity !== (await source.file!.identity())) {
+    throw new FormatError(`${printable(basename(source.name))} was changed while it was read`, {
+      next: 'Wait until nothing writes to the file, then start again.',
+    });
+  }
+  return hex;
+}
+
 /** Digests of what was really read, held against what was stated about the files. */
 async function hashSources(
   model: BeitModel,
-  digests: ReadonlyMap<ByteSource, SourceDigest>,
+  digests: ReadonlyMap<ByteSource, AnyDigest>,
 ): Promise<ReadonlyMap<string, string>> {
   const found = new Map<string, string>();
   for (const { name, source, sha256 } of model.provenance.files) {
-    const hex = await digests.get(source)!.hex();
+    const hex = await hexOf(source, digests.get(source)!);
     if (sha256 !== undefined && sha256 !== hex) {
       throw new FormatError(`${printable(name)} has sha256 ${hex}; ${sha256} was stated for it`, {
         next: 'The file is damaged: remove it (from the cache) and get it again.',

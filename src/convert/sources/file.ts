@@ -4,7 +4,8 @@
 import { constants } from 'node:fs';
 import { open, stat, type FileHandle } from 'node:fs/promises';
 import type { Stats } from 'node:fs';
-import type { ByteSource } from '../../bytes.js';
+import type { ByteSource, LocalFile } from '../../bytes.js';
+import { fileIdentity } from '../../digest.js';
 import { ConvertBeitError, EnvironmentError, FormatError, InputError, printable } from '../../errors.js';
 import { grouped, shortName } from '../checkpoint.js';
 
@@ -40,6 +41,7 @@ export async function openFile(path: string): Promise<ByteSource> {
 class FileSource implements ByteSource {
   readonly name: string;
   readonly size: number;
+  readonly file: LocalFile;
   readonly #handle: FileHandle;
   #window: { start: number; end: number; bytes: Promise<Uint8Array> } | undefined;
   #closed: Promise<void> | undefined;
@@ -48,6 +50,10 @@ class FileSource implements ByteSource {
     this.name = name;
     this.size = size;
     this.#handle = handle;
+    this.file = {
+      path: name,
+      identity: async () => fileIdentity(await attempt(name, 'read', () => handle.stat())),
+    };
   }
 
   async read(start: number, end: number): Promise<Uint8Array> {

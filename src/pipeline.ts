@@ -158,6 +158,8 @@ function loadOptions(resolved: ResolvedSource, options: SourceOptions): LoadOpti
     sha256: resolved.sha256,
     configPath: options.configPath,
     sharedTable: options.sharedTable,
+    ema: options.ema,
+    key: options.key,
     version: options.version ?? row?.version,
     ...(row && {
       versionEvidence: `catalog row ${row.name}`,

@@ -26,6 +26,10 @@ export interface SourceOptions extends CommonOptions {
   readonly configPath?: string;
   readonly version?: 1 | 2;
   readonly sharedTable?: 'keep' | 'spread';
+  /** the averaged weights of a PyTorch file (`model_ema`, `ema_state_dict`, `state_dict_ema`) */
+  readonly ema?: boolean;
+  /** dotted path of the weights in a PyTorch file; found where publishers put them by default */
+  readonly key?: string;
 }
 
 /** How the written file is checked. */

@@ -85,6 +85,13 @@ export const OPTIONS = {
       '--beit-version <v>',
       'BEiT 1 or 2, where nothing in the source tells (decides the normalisation)',
     ).choices(['1', '2']),
+  ema: () =>
+    make('--ema', 'the averaged weights of a PyTorch file (model_ema, ema_state_dict)').conflicts(['key']),
+  key: () =>
+    make(
+      '--key <path>',
+      'where in a PyTorch file the weights are, such as model or trainer.state_dict',
+    ).argParser(text),
   threads: () =>
     make('--threads <n>', 'processor cores the verification may use').argParser(integer(1, 1024)),
   json: () => make('--json', 'print one JSON object on stdout'),
@@ -97,6 +104,8 @@ export interface SourceFlags {
   readonly src: string;
   readonly config?: string;
   readonly sharedBias?: 'keep' | 'layers';
+  readonly ema?: boolean;
+  readonly key?: string;
   readonly beitVersion?: '1' | '2';
   readonly samples?: number;
   readonly seed?: number;
@@ -116,6 +125,8 @@ export function sourceOptions(flags: SourceFlags) {
     configPath: flags.config,
     sharedTable: flags.sharedBias && SHARED_TABLE[flags.sharedBias],
     version: flags.beitVersion && ({ '1': 1, '2': 2 } as const)[flags.beitVersion],
+    ema: flags.ema,
+    key: flags.key,
     samples: flags.samples,
     seed: flags.seed,
     images: flags.image,

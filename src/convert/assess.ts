@@ -40,6 +40,10 @@ export interface LoadOptions {
   readonly sharedTable?: 'keep' | 'spread';
   /** name of a layout; detected by default */
   readonly layout?: string;
+  /** the averaged weights of a PyTorch file */
+  readonly ema?: boolean;
+  /** dotted path of the weights in a PyTorch file; found by themselves by default */
+  readonly key?: string;
   /** compare index buffers with the rebuilt index; `true` by default */
   readonly checkBuffers?: boolean;
 }
@@ -78,8 +82,8 @@ export async function assess(path: string, options: LoadOptions = {}): Promise<A
       ? undefined
       : await (await configFiles()).readConfigFile(options.configPath);
   const file = await checkpointFile(path);
-  const checkpoint = await openCheckpoint(file);
-  const notes: string[] = [...(given?.notes ?? [])];
+  const checkpoint = await openCheckpoint(file, options);
+  const notes: string[] = [...(given?.notes ?? []), ...(checkpoint.notes ?? [])];
   const layout = forced ?? detectLayout(LAYOUTS, checkpoint.tensors).layout;
   const name = shortName(file);
   let sibling: ModelInfo | undefined;
@@ -115,7 +119,7 @@ export async function assess(path: string, options: LoadOptions = {}): Promise<A
     problem,
     notes,
     ...judgeVersion(options, given, sibling, name, notes),
-    labels: options.labels ?? given?.labels ?? sibling?.labels,
+    labels: options.labels ?? given?.labels ?? sibling?.labels ?? checkpoint.contents?.labels,
     preprocessing: options.preprocessing ?? given?.preprocessing ?? sibling?.preprocessing,
   };
 }

@@ -6,6 +6,7 @@ import type { DtypeName } from '../dtype.js';
 import { dtype } from '../dtype.js';
 import { byteLength, elementCount } from '../tensor.js';
 import { assess, type LoadOptions } from './assess.js';
+import type { PickleContents } from './checkpoint.js';
 import { claim, namesOf, wrapperPrefix, type Layout } from './layout.js';
 
 export interface InspectedTensor {
@@ -40,6 +41,8 @@ export interface CheckpointInspection {
   /** why it cannot be converted */
   readonly problem?: { readonly kind: string; readonly message: string; readonly next?: string };
   readonly labels?: readonly string[];
+  /** what a pickle holds beside the weights; absent for containers of tensors alone */
+  readonly contents?: Omit<PickleContents, 'labels'>;
   readonly metadata: readonly (readonly [key: string, value: string])[];
   readonly notes: readonly string[];
   /** in the file's order */
@@ -86,6 +89,7 @@ export async function inspectCheckpoint(
         },
       }),
       ...(found.labels && { labels: found.labels }),
+      ...(checkpoint.contents && { contents: withoutLabels(checkpoint.contents) }),
       metadata: [...checkpoint.metadata],
       notes: found.notes,
       tensors,
@@ -93,6 +97,16 @@ export async function inspectCheckpoint(
   } finally {
     await checkpoint.close();
   }
+}
+
+/** They stand where all labels stand. */
+function withoutLabels({
+  weightsAt,
+  entries,
+  inert,
+  inertCount,
+}: PickleContents): Omit<PickleContents, 'labels'> {
+  return { weightsAt, entries, inert, inertCount };
 }
 
 function place(layout: Layout, name: string): { canonical?: string; role: InspectedTensor['role'] } {

@@ -26,20 +26,13 @@ type Row = readonly [test: (file: Sniffed) => boolean, answer: (file: Sniffed) =
 
 const DOWNLOAD_AGAIN = 'Download the file itself again (for example with convert-beit --src hf:owner/repo).';
 const NEED_SAFETENSORS =
-  'Look for a .safetensors version of the same weights: convert-beit list shows where they are.';
+  'Look for a .safetensors or .pth version of the same weights: convert-beit list shows where they are.';
 
 const starts =
   (...signatures: readonly string[]) =>
   ({ text }: Sniffed): boolean =>
     signatures.some((signature) => text.startsWith(signature));
 const is = (what: string, next?: string) => (): Recognised => ({ what, ...(next !== undefined && { next }) });
-const pytorch = (what: string): Recognised => ({
-  what: `${what}: PyTorch .pth is not readable in this version`,
-  next: NEED_SAFETENSORS,
-});
-/** Name of a zip's first entry: it follows the 30 bytes of the first local header. */
-const firstEntry = ({ head, text }: Sniffed): string =>
-  head.length > 30 ? text.slice(30, 30 + head[26] + 256 * head[27]) : '';
 const beginning = (text: string): string => printable(text.trim().replace(/\s+/g, ' '), 60);
 
 /** First match wins. */
@@ -63,28 +56,6 @@ const ROWS: readonly Row[] = [
     ({ text }) => /^\s*<(\?xml|error|[a-z]+[\s>])/i.test(stripMark(text)),
     ({ text }) => ({ what: `an XML document, not weights (${beginning(text)})`, next: DOWNLOAD_AGAIN }),
   ],
-  [
-    (file) =>
-      starts('PK\u0003\u0004')(file) &&
-      /(^|\/)(data\.pkl|\.format_version|byteorder|version)$/.test(firstEntry(file)),
-    () => pytorch('a PyTorch checkpoint (zip)'),
-  ],
-  [
-    (file) => starts('PK\u0003\u0004')(file) && firstEntry(file).endsWith('.npy'),
-    is('a NumPy .npz archive', NEED_SAFETENSORS),
-  ],
-  [
-    starts('PK\u0003\u0004', 'PK\u0005\u0006'),
-    (file) => ({
-      what: `a zip archive${firstEntry(file) ? ` (its first entry is ${printable(firstEntry(file), 60)})` : ''}`,
-      next: 'Unpack it and give the checkpoint inside.',
-    }),
-  ],
-  [
-    starts('\u0080\u0002\u008a\u000a\u006c\u00fc\u009c\u0046\u00f9\u0020\u006a\u00a8\u0050\u0019\u002e'),
-    () => pytorch('a PyTorch checkpoint (legacy stream)'),
-  ],
-  [({ head }) => head[0] === 0x80 && head[1] >= 2 && head[1] <= 5, () => pytorch('a Python pickle')],
   [starts('\u001f\u008b'), is('compressed with gzip', 'Unpack it first: gunzip, or tar xzf.')],
   [starts('BZh'), is('compressed with bzip2', 'Unpack it first: bunzip2.')],
   [starts('\u00fd7zXZ\u0000'), is('compressed with xz', 'Unpack it first: unxz.')],

@@ -28,6 +28,8 @@ export function convertCommand(deps: CliDeps): Command {
     .addOption(OPTIONS.config())
     .addOption(OPTIONS.beitVersion())
     .addOption(OPTIONS.sharedBias())
+    .addOption(OPTIONS.ema())
+    .addOption(OPTIONS.key())
     .addOption(OPTIONS.opset())
     .addOption(OPTIONS.externalData())
     .addOption(OPTIONS.clobber())

@@ -13,6 +13,8 @@ export function inspectCommand(deps: CliDeps): Command {
     )
     .addOption(OPTIONS.config())
     .addOption(OPTIONS.beitVersion())
+    .addOption(OPTIONS.ema())
+    .addOption(OPTIONS.key())
     .addOption(OPTIONS.json())
     .addOption(OPTIONS.quiet())
     .addOption(OPTIONS.verbose())
@@ -28,8 +30,10 @@ Examples:
     .action(async (src: string, flags: Omit<SourceFlags, 'src'>) => {
       const session = new Session(deps, flags);
       const { inspect } = await session.pipeline();
-      const { configPath, version } = sourceOptions({ ...flags, src });
-      const inspection = await session.work((common) => inspect({ src, configPath, version, ...common }));
+      const { configPath, version, ema, key } = sourceOptions({ ...flags, src });
+      const inspection = await session.work((common) =>
+        inspect({ src, configPath, version, ema, key, ...common }),
+      );
       await session.answer(inspection, async () =>
         (await import('../show/inspection.js')).showInspection(inspection, session),
       );

@@ -13,6 +13,8 @@ export function verifyCommand(deps: CliDeps): Command {
     .addOption(OPTIONS.config())
     .addOption(OPTIONS.beitVersion())
     .addOption(OPTIONS.sharedBias())
+    .addOption(OPTIONS.ema())
+    .addOption(OPTIONS.key())
     .addOption(OPTIONS.samples())
     .addOption(OPTIONS.seed())
     .addOption(OPTIONS.image())

@@ -18,6 +18,8 @@ import { renderSections, type Section, type View } from './sections.js';
 /** More files than this are counted. */
 const MOST_FILES = 8;
 const MOST_METADATA = 12;
+/** Of what a pickle holds beside the weights. */
+const MOST_ENTRIES = 16;
 /** A name longer than this is cut even where there is room. */
 const LONGEST_NAME = 200;
 
@@ -77,6 +79,7 @@ function summary(inspection: Inspection, { style, said }: View): Section[] {
       ],
     });
   }
+  if (inspection.contents) sections.push(...contentSections(inspection.contents));
   const metadata = inspection.metadata.slice(0, MOST_METADATA);
   if (metadata.length > 0) {
     const rest = inspection.metadata.length - metadata.length;
@@ -91,6 +94,20 @@ function summary(inspection: Inspection, { style, said }: View): Section[] {
   const notes = inspection.notes.filter((note) => !said.has(note));
   if (notes.length > 0) sections.push({ title: 'notes', lines: notes.map((note) => printable(note, 400)) });
   return sections;
+}
+
+/** Where in a pickle the weights were found, and what else is there. Texts are printable already. */
+function contentSections(contents: NonNullable<Inspection['contents']>): Section[] {
+  const { weightsAt, entries, inert, inertCount } = contents;
+  const lines = (rows: typeof entries, total: number): string[] => [
+    ...rows.slice(0, MOST_ENTRIES).map(({ path, what }) => `${path}: ${what}`),
+    ...(total > MOST_ENTRIES ? [`and ${formatInteger(total - MOST_ENTRIES)} more`] : []),
+  ];
+  return [
+    { title: 'weights', lines: [weightsAt === '' ? 'at the top level' : `at ${printable(weightsAt, 200)}`] },
+    ...(entries.length > 0 ? [{ title: 'beside', lines: lines(entries, entries.length) }] : []),
+    ...(inertCount > 0 ? [{ title: 'inert', lines: lines(inert, inertCount) }] : []),
+  ];
 }
 
 /** An error's own text: its foreign parts went through `printable` already, its length is its own business. */

@@ -9,7 +9,7 @@ import type { ByteSource } from '../../bytes.js';
 import { DTYPES, type Dtype } from '../../dtype.js';
 import { FormatError, printable } from '../../errors.js';
 import { storedTensor, type StateDict, type Tensor } from '../../tensor.js';
-import { baseName, grouped, shortName, type Container } from '../checkpoint.js';
+import { baseName, grouped, refuseChoice, shortName, type Container } from '../checkpoint.js';
 import { decodeUtf8, parseJson, type Json, type JsonObject } from '../json.js';
 
 /** The format's own limit. */
@@ -85,7 +85,8 @@ export const safetensors: Container = {
     );
   },
 
-  async open(source) {
+  async open(source, _, options = {}) {
+    refuseChoice(source, options);
     const { tensors, metadata } = await readSafetensors(source);
     return {
       container: this.name,

@@ -1,5 +1,6 @@
 /**
- * A checkpoint in several safetensors files, described by `*.safetensors.index.json`: `{"weight_map": {tensor: file}}`.
+ * A checkpoint in several files, described by `*.safetensors.index.json` or `*.bin.index.json`:
+ * `{"weight_map": {tensor: file}}`. Each file is read by its own first bytes.
  *
  * The index is believed in nothing: every file it names is a plain name in its own folder, every tensor it names is
  * in the file it says, and every tensor of a file is named.
@@ -10,25 +11,38 @@ import type { ByteSource } from '../../bytes.js';
 import { FormatError, InputError, listNames, printable } from '../../errors.js';
 import type { SourceFile } from '../../model.js';
 import type { Tensor } from '../../tensor.js';
-import { HEAD_BYTES, baseName, grouped, shortName, type Container, type OpenSibling } from '../checkpoint.js';
+import {
+  HEAD_BYTES,
+  baseName,
+  grouped,
+  refuseChoice,
+  shortName,
+  type Container,
+  type OpenSibling,
+} from '../checkpoint.js';
 import { decodeUtf8, parseJson } from '../json.js';
 import { refuseForeign } from '../recognise.js';
-import { readSafetensors, safetensors } from './safetensors.js';
+import { safetensors } from './safetensors.js';
+import { torchLegacy } from './torch-legacy.js';
+import { torchZip } from './torch-zip.js';
 
 const MAX_INDEX_BYTES = 100_000_000;
+/** What a shard may be. */
+const SHARDS: readonly Container[] = [safetensors, torchZip, torchLegacy];
 /** Each one is an open file. */
 const MAX_SHARDS = 256;
 
 export const sharded: Container = {
   name: 'sharded safetensors',
-  endings: ['.safetensors.index.json'],
+  endings: ['.safetensors.index.json', '.bin.index.json'],
 
   matches(head, name) {
     if (head[0] !== 0x7b) return false;
     return name.endsWith('.index.json') || new TextDecoder('latin1').decode(head).includes('"weight_map"');
   },
 
-  async open(source, sibling) {
+  async open(source, sibling, options = {}) {
+    refuseChoice(source, options);
     const placement = await readIndex(source);
     const files: SourceFile[] = [{ name: baseName(source.name), source }];
     const closeAll = async (): Promise<void> => {
@@ -36,7 +50,9 @@ export const sharded: Container = {
     };
     try {
       const { tensors, metadata } = await openShards(shortName(source), placement, files, sibling);
-      return { container: this.name, tensors, metadata, files, close: closeAll };
+      const torch = [...new Set(placement.values())].some((file) => !file.endsWith('.safetensors'));
+      const container = torch ? 'sharded PyTorch' : this.name;
+      return { container, tensors, metadata, files, close: closeAll };
     } catch (error) {
       // The index itself is the caller's until this function has succeeded.
       await Promise.all(files.slice(1).map((file) => file.source.close()));
@@ -84,10 +100,8 @@ function checkShardName(index: string, file: string): void {
   if (file === '' || file === '.' || file === '..' || /[/\\:\u0000]/.test(file)) {
     throw new FormatError(`${subject}; only plain file names in the index's own folder are opened`, next);
   }
-  if (!file.endsWith('.safetensors')) {
-    throw new FormatError(`${subject}; only .safetensors files are read by this version`, {
-      next: 'Look for a .safetensors version of the same weights.',
-    });
+  if (!/\.(safetensors|bin|pth|pt)$/.test(file)) {
+    throw new FormatError(`${subject}; only .safetensors, .bin, .pth and .pt files are read`, next);
   }
 }
 
@@ -103,8 +117,11 @@ async function openShards(
     const source = await openShard(index, shard, sibling);
     files.push({ name: shard, source });
     const head = await source.read(0, Math.min(HEAD_BYTES, source.size));
-    if (!safetensors.matches(head, shard)) refuseForeign(source, head);
-    const content = await readSafetensors(source);
+    const container = SHARDS.find((one) => one.matches(head, shard));
+    if (!container) refuseForeign(source, head);
+    const content = await (container ?? safetensors).open(source, sibling);
+    // Its own source checks what is read through it.
+    files.splice(-1, 1, ...content.files);
     for (const [key, text] of content.metadata) metadata.set(key, text);
     for (const [name, tensor] of content.tensors) {
       const other = stored.get(name)?.shard;

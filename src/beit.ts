@@ -5,12 +5,29 @@
  * `heads/linear_head.py` `LinearClsHead`). Symbols: E hidden size, D depth, H heads, M MLP width, P patch (pixels),
  * window (Wh, Ww) in patches, N = Wh*Ww, T = (2Wh-1)(2Ww-1)+3 table rows.
  */
+import { isStatistic, putSegmentation, type SegmentationHeads } from './segmentation.js';
 import { elementCount } from './tensor.js';
+
+export { isStatistic, type SegmentationHeads } from './segmentation.js';
 
 export type Pooling = 'mean' | 'class';
 
-/** The whole architecture of one BEiT classifier; everything a graph or an oracle needs besides the weights. */
+/** What a checkpoint is for. */
+export type Kind = 'classification' | 'pre-training' | 'backbone' | 'segmentation';
+
+/** The second output of BEiT v2 pre-training: a few blocks that see the last class token and early patch tokens. */
+export interface ClsPretraining {
+  /** blocks that the patch tokens have passed when they are taken (unilm `early_layers`) */
+  readonly earlyLayer: number;
+  /** blocks of the second output */
+  readonly layers: number;
+  /** one norm and one head for both outputs */
+  readonly sharedHead: boolean;
+}
+
+/** The whole architecture of one BEiT; everything a graph or an oracle needs besides the weights. */
 export interface BeitConfig {
+  readonly kind: Kind;
   /** `[height, width]` in pixels */
   readonly imageSize: readonly [number, number];
   /** side of a (square) patch in pixels */
@@ -24,20 +41,35 @@ export interface BeitConfig {
   readonly heads: number;
   /** width of the MLP's hidden layer, M */
   readonly mlpSize: number;
+  /** 0 for pre-training and backbones */
   readonly classes: number;
+  /** visual words that pre-training predicts, V; 0 for everything else */
+  readonly vocabulary: number;
+  /** `false`: mmpretrain `with_cls_token=False`; then there are no relative positions */
+  readonly classToken: boolean;
+  readonly maskToken: boolean;
   /** gamma_1, gamma_2 present */
   readonly layerScale: boolean;
   /** q_bias and v_bias present (k never has one) */
   readonly qvBias: boolean;
+  /** one bias of q, k and v (mmpretrain `bias=True`); then there are no q_bias and v_bias */
+  readonly qkvBias: boolean;
   readonly absolutePosition: boolean;
   /** one relative position bias table in every block */
   readonly relativePosition: boolean;
   /** one relative position bias table for all blocks */
   readonly sharedRelativePosition: boolean;
-  /** `mean`: patch tokens averaged, then LayerNorm (`backbone.ln2`); `class`: LayerNorm (`backbone.ln1`), token 0 */
+  /** `mean`: patch tokens averaged, then LayerNorm; `class`: token 0. Backbones: what their norms are made for */
   readonly pooling: Pooling;
+  /** `backbone.ln1`: LayerNorm over all tokens after the last block */
+  readonly tokenNorm: boolean;
+  /** `backbone.ln2`: LayerNorm of the averaged patch tokens */
+  readonly pooledNorm: boolean;
   /** 1e-6 upstream (unilm `beit/modeling_finetune.py`), 1e-12 in transformers' configs */
   readonly layerNormEps: number;
+  /** BEiT v2 pre-training with a second output */
+  readonly clsPretraining?: ClsPretraining;
+  readonly segmentation?: SegmentationHeads;
 }
 
 /** Inside a block, after `backbone.layers.<i>.`. */
@@ -49,9 +81,9 @@ export function tableRows(window: readonly [number, number]): number {
   return (2 * window[0] - 1) * (2 * window[1] - 1) + 3;
 }
 
-/** Tokens of one image: patches and the class token. */
-export function tokenCount(config: Pick<BeitConfig, 'window'>): number {
-  return config.window[0] * config.window[1] + 1;
+/** Tokens of one image: patches and, where there is one, the class token. */
+export function tokenCount(config: Pick<BeitConfig, 'window' | 'classToken'>): number {
+  return config.window[0] * config.window[1] + (config.classToken ? 1 : 0);
 }
 
 /**
@@ -81,49 +113,80 @@ export function relativePositionIndex(window: readonly [number, number]): Int32A
   return index;
 }
 
+type Shape = readonly number[];
+type Put = (name: string, ...shape: number[]) => void;
+
 /**
  * Every canonical tensor a model of this config has, with its shape, in upstream's registration order.
  * A file must match it both ways.
  */
-export function inventory(config: BeitConfig): Map<string, readonly number[]> {
-  const { hiddenSize: E, mlpSize: M, heads: H, channels, patchSize, classes } = config;
-  const rows = tableRows(config.window);
-  const tokens = tokenCount(config);
-  const out = new Map<string, readonly number[]>();
-  out.set('backbone.cls_token', [1, 1, E]);
-  if (config.absolutePosition) out.set('backbone.pos_embed', [1, tokens, E]);
-  out.set('backbone.patch_embed.projection.weight', [E, channels, patchSize, patchSize]);
-  out.set('backbone.patch_embed.projection.bias', [E]);
-  if (config.sharedRelativePosition) out.set(SHARED_TABLE, [rows, H]);
-  for (let layer = 0; layer < config.depth; layer++) {
-    const at = `backbone.layers.${layer}.`;
-    if (config.layerScale) {
-      out.set(`${at}gamma_1`, [E]);
-      out.set(`${at}gamma_2`, [E]);
-    }
-    out.set(`${at}ln1.weight`, [E]);
-    out.set(`${at}ln1.bias`, [E]);
-    if (config.qvBias) {
-      out.set(`${at}attn.q_bias`, [E]);
-      out.set(`${at}attn.v_bias`, [E]);
-    }
-    if (config.relativePosition) out.set(`${at}${TABLE}`, [rows, H]);
-    out.set(`${at}attn.qkv.weight`, [3 * E, E]);
-    out.set(`${at}attn.proj.weight`, [E, E]);
-    out.set(`${at}attn.proj.bias`, [E]);
-    out.set(`${at}ln2.weight`, [E]);
-    out.set(`${at}ln2.bias`, [E]);
-    out.set(`${at}ffn.layers.0.0.weight`, [M, E]);
-    out.set(`${at}ffn.layers.0.0.bias`, [M]);
-    out.set(`${at}ffn.layers.1.weight`, [E, M]);
-    out.set(`${at}ffn.layers.1.bias`, [E]);
+export function inventory(config: BeitConfig): Map<string, Shape> {
+  const { hiddenSize: E, channels, patchSize, classes, vocabulary } = config;
+  const out = new Map<string, Shape>();
+  const put: Put = (name, ...shape) => out.set(name, shape);
+  const affine = affineOf(put);
+  if (config.classToken) put('backbone.cls_token', 1, 1, E);
+  if (config.maskToken) put('backbone.mask_token', 1, 1, E);
+  if (config.absolutePosition) put('backbone.pos_embed', 1, tokenCount(config), E);
+  put('backbone.patch_embed.projection.weight', E, channels, patchSize, patchSize);
+  put('backbone.patch_embed.projection.bias', E);
+  if (config.sharedRelativePosition) put(SHARED_TABLE, tableRows(config.window), config.heads);
+  for (let layer = 0; layer < config.depth; layer++) block(put, config, `backbone.layers.${layer}.`);
+  if (config.tokenNorm) affine('backbone.ln1', E);
+  if (config.pooledNorm) affine('backbone.ln2', E);
+  switch (config.kind) {
+    case 'classification':
+      affine('head.fc', classes, E);
+      break;
+    case 'pre-training':
+      if (config.clsPretraining) affine('neck.norm', E);
+      affine('head.cls_head', vocabulary, E);
+      clsPretraining(put, config);
+      break;
+    case 'segmentation':
+      if (config.segmentation) putSegmentation(put, E, classes, config.segmentation);
+      break;
+    case 'backbone':
   }
-  const norm = config.pooling === 'mean' ? 'backbone.ln2' : 'backbone.ln1';
-  out.set(`${norm}.weight`, [E]);
-  out.set(`${norm}.bias`, [E]);
-  out.set('head.fc.weight', [classes, E]);
-  out.set('head.fc.bias', [classes]);
   return out;
+}
+
+function affineOf(put: Put): Put {
+  return (name, ...shape) => {
+    put(`${name}.weight`, ...shape);
+    put(`${name}.bias`, shape[0]);
+  };
+}
+
+function block(put: Put, config: BeitConfig, at: string): void {
+  const { hiddenSize: E, mlpSize: M, heads: H } = config;
+  const affine = affineOf(put);
+  if (config.layerScale) {
+    put(`${at}gamma_1`, E);
+    put(`${at}gamma_2`, E);
+  }
+  affine(`${at}ln1`, E);
+  if (config.qvBias) {
+    put(`${at}attn.q_bias`, E);
+    put(`${at}attn.v_bias`, E);
+  }
+  if (config.relativePosition) put(at + TABLE, tableRows(config.window), H);
+  put(`${at}attn.qkv.weight`, 3 * E, E);
+  if (config.qkvBias) put(`${at}attn.qkv.bias`, 3 * E);
+  affine(`${at}attn.proj`, E, E);
+  affine(`${at}ln2`, E);
+  affine(`${at}ffn.layers.0.0`, M, E);
+  affine(`${at}ffn.layers.1`, E, M);
+}
+
+/** @see unilm `beit2/modeling_pretrain.py` `VisionTransformerForMaskedImageModelingCLS` */
+function clsPretraining(put: Put, config: BeitConfig): void {
+  const { hiddenSize: E, vocabulary: V, clsPretraining: of } = config;
+  if (!of) return;
+  for (let layer = 0; layer < of.layers; layer++) block(put, config, `neck.patch_aggregation.${layer}.`);
+  if (of.sharedHead) return;
+  affineOf(put)('neck.cls_pt_norm', E);
+  affineOf(put)('head.cls_pt_head', V, E);
 }
 
 export interface Complexity {
@@ -133,18 +196,22 @@ export interface Complexity {
 }
 
 /**
- * Parameters (head included) and FLOPs in the published convention.
+ * Parameters (heads included) and FLOPs in the published convention (heads not counted; the extra blocks of BEiT v2
+ * pre-training are).
  *
  * @see mmpretrain `configs/beit/metafile.yml` (FLOPs 17581219584, Parameters 86530984 for base at 224)
  */
 export function complexity(config: BeitConfig): Complexity {
-  const { hiddenSize: E, mlpSize: M, depth, channels, patchSize } = config;
+  const { hiddenSize: E, mlpSize: M, depth, channels, patchSize, clsPretraining: second } = config;
   const patches = config.window[0] * config.window[1];
-  const tokens = patches + 1;
+  const tokens = tokenCount(config);
   let parameters = 0;
-  for (const shape of inventory(config).values()) parameters += elementCount(shape);
+  for (const [name, shape] of inventory(config)) if (!isStatistic(name)) parameters += elementCount(shape);
   const conv = patches * E * channels * patchSize * patchSize;
-  const block = tokens * (4 * E * E + 2 * E * M) + 2 * tokens * tokens * E + 2 * 5 * tokens * E;
-  const finalNorm = 5 * E * (config.pooling === 'mean' ? 1 : tokens);
-  return { parameters, flops: conv + depth * block + finalNorm };
+  const norm = 5 * E;
+  const each = tokens * (4 * E * E + 2 * E * M) + 2 * tokens * tokens * E + 2 * tokens * norm;
+  const tokenNorms = (config.tokenNorm ? 1 : 0) + (second ? 2 : 0);
+  const blocks = (depth + (second?.layers ?? 0)) * each;
+  const norms = tokenNorms * tokens * norm + (config.pooledNorm ? norm : 0);
+  return { parameters, flops: conv + blocks + norms };
 }

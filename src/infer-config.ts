@@ -2,11 +2,12 @@
  * A config read off the shapes of canonical tensors, and held against what else is claimed.
  */
 import { SHARED_TABLE, TABLE, tableRows, type BeitConfig, type Pooling } from './beit.js';
+import { inferTraits, type Evidence, type KindHints } from './infer-kind.js';
 import { LayoutError, ShapeError, listNames, printable } from './errors.js';
 import { describeTensor, elementCount, type StateDict, type Tensor } from './tensor.js';
 
 /** What the shapes cannot tell, or a person's claim that they must agree with. Names: transformers' BEiT config. */
-export interface ConfigHints {
+export interface ConfigHints extends KindHints {
   /** where the claims come from, for messages */
   readonly origin?: string;
   readonly imageSize?: readonly [number, number];
@@ -16,7 +17,6 @@ export interface ConfigHints {
   readonly depth?: number;
   readonly heads?: number;
   readonly mlpSize?: number;
-  readonly classes?: number;
   readonly layerScale?: boolean;
   readonly absolutePosition?: boolean;
   readonly relativePosition?: boolean;
@@ -71,7 +71,7 @@ export function inferConfig(
     }
     return tensor;
   };
-  const agree = <T>(field: string, hint: T | undefined, found: T, subject: string): T => {
+  const agree: Evidence['agree'] = <T>(field: string, hint: T | undefined, found: T, subject: string): T => {
     if (hint !== undefined && String(hint) !== String(found)) {
       throw new LayoutError(
         `${subject} says ${field} is ${String(found)}; ${printable(origin)} says ${String(hint)}`,
@@ -80,6 +80,8 @@ export function inferConfig(
     }
     return found;
   };
+
+  const evidence: Evidence = { tensors, nameOf, need, agree };
 
   const patch = need('backbone.patch_embed.projection.weight', 4);
   const patchName = `${nameOf('backbone.patch_embed.projection.weight')} ${describeTensor(patch)}`;
@@ -125,6 +127,7 @@ export function inferConfig(
     `${nameOf('backbone.layers.0.gamma_1')} (${layerScale ? 'present' : 'absent'})`,
   );
   const qvBias = tensors.has('backbone.layers.0.attn.q_bias') || tensors.has('backbone.layers.0.attn.v_bias');
+  const qkvBias = tensors.has('backbone.layers.0.attn.qkv.bias');
 
   const absolute = tensors.get('backbone.pos_embed');
   agree(
@@ -153,11 +156,15 @@ export function inferConfig(
     throw new ShapeError(`${tableName} is ${describeTensor(table)}; it needs [rows, heads]`);
   }
 
+  const classToken = tensors.has('backbone.cls_token');
+  if (table) need('backbone.cls_token', 3);
+
   const heads = inferHeads(hiddenSize, table, tableName, hints, agree, notes);
   const window = inferWindow({
     table,
     tableName,
     absolute,
+    classToken,
     absoluteName: nameOf('backbone.pos_embed'),
     indexWindow,
     patchSize,
@@ -170,25 +177,16 @@ export function inferConfig(
     window[1] * patchSize,
   ];
 
-  const head = need('head.fc.weight', 2);
-  const classes = agree(
-    'num_labels',
-    hints.classes,
-    head.shape[0],
-    `${nameOf('head.fc.weight')} ${describeTensor(head)}`,
-  );
-  const pooling: Pooling = tensors.has('backbone.ln2.weight') ? 'mean' : 'class';
-  if (pooling === 'class' && !tensors.has('backbone.ln1.weight')) {
-    throw new LayoutError(
-      `neither ${nameOf('backbone.ln2.weight')} (mean pooling) nor ${nameOf('backbone.ln1.weight')} (class pooling) is there`,
+  const traits = inferTraits(evidence, hints, { hiddenSize, depth }, notes);
+  if (traits.kind === 'classification') {
+    const { pooling } = traits;
+    agree(
+      'use_mean_pooling',
+      hints.pooling === undefined ? undefined : hints.pooling === 'mean',
+      pooling === 'mean',
+      nameOf(`backbone.${pooling === 'mean' ? 'ln2' : 'ln1'}.weight`),
     );
   }
-  agree(
-    'use_mean_pooling',
-    hints.pooling === undefined ? undefined : hints.pooling === 'mean',
-    pooling === 'mean',
-    nameOf(`backbone.${pooling === 'mean' ? 'ln2' : 'ln1'}.weight`),
-  );
   if (hints.layerNormEps !== undefined && hints.layerNormEps !== 1e-6) {
     notes.push(`layer_norm_eps ${hints.layerNormEps} from ${printable(origin)} (upstream uses 1e-6)`);
   }
@@ -196,6 +194,7 @@ export function inferConfig(
   return {
     notes,
     config: {
+      ...traits,
       imageSize,
       patchSize,
       window,
@@ -204,13 +203,13 @@ export function inferConfig(
       depth,
       heads,
       mlpSize,
-      classes,
+      classToken,
       layerScale,
       qvBias,
+      qkvBias,
       absolutePosition: absolute !== undefined,
       relativePosition: layerTable !== undefined,
       sharedRelativePosition: sharedTable !== undefined,
-      pooling,
       layerNormEps: hints.layerNormEps ?? 1e-6,
     },
   };
@@ -257,6 +256,7 @@ function inferWindow(of: {
   table: Tensor | undefined;
   tableName: string;
   absolute: Tensor | undefined;
+  classToken: boolean;
   absoluteName: string;
   indexWindow: readonly [number, number] | undefined;
   patchSize: number;
@@ -265,7 +265,8 @@ function inferWindow(of: {
   notes: string[];
 }): readonly [number, number] {
   const { table, tableName, absolute, absoluteName, indexWindow, patchSize, hints } = of;
-  const patches = absolute ? absolute.shape[1] - 1 : undefined;
+  const first = of.classToken ? 1 : 0;
+  const patches = absolute ? absolute.shape[1] - first : undefined;
   const fits = ([h, w]: readonly [number, number]): boolean =>
     (!table || tableRows([h, w]) === table.shape[0]) && (patches === undefined || h * w === patches);
 
@@ -284,7 +285,8 @@ function inferWindow(of: {
     if (!fits(given)) {
       const subject = table && tableRows(given) !== table.shape[0] ? tableName : absoluteName;
       const tensor = subject === tableName ? table! : absolute!;
-      const needed = subject === tableName ? `${tableRows(given)} rows` : `${given[0] * given[1] + 1} tokens`;
+      const needed =
+        subject === tableName ? `${tableRows(given)} rows` : `${given[0] * given[1] + first} tokens`;
       throw new LayoutError(
         `${subject} is ${describeTensor(tensor)}; ${printable(of.origin)} says image_size ${hints.imageSize.join('×')}, which needs ${needed}`,
         { next: 'Give the image size these weights were trained with.' },

@@ -13,7 +13,14 @@ import { shortName, type Checkpoint } from './checkpoint.js';
 import type { ModelInfo } from './config-fields.js';
 import { describeFamily } from './family.js';
 import { checkInventory } from './inventory.js';
-import { applyLayout, detectLayout, sourceNameOf, type AppliedLayout, type Layout } from './layout.js';
+import {
+  applyLayout,
+  detectLayout,
+  sourceNameOf,
+  type AppliedLayout,
+  type Layout,
+  type Table,
+} from './layout.js';
 import { LAYOUTS } from './layouts/index.js';
 import { checkpointFile, openCheckpoint } from './open.js';
 import { indexWindow } from './relative-position.js';
@@ -59,6 +66,7 @@ export interface Assessment extends VersionVerdict {
   /** the checkpoint's own file, without its folder */
   readonly file: string;
   readonly layout: Layout;
+  readonly table: Table;
   readonly applied?: AppliedLayout;
   readonly config?: BeitConfig;
   /** in the inventory's order, when it is complete */
@@ -84,7 +92,7 @@ export async function assess(path: string, options: LoadOptions = {}): Promise<A
   const file = await checkpointFile(path);
   const checkpoint = await openCheckpoint(file, options);
   const notes: string[] = [...(given?.notes ?? []), ...(checkpoint.notes ?? [])];
-  const layout = forced ?? detectLayout(LAYOUTS, checkpoint.tensors).layout;
+  const { layout, table } = detectLayout(forced ? [forced] : LAYOUTS, checkpoint.tensors);
   const name = shortName(file);
   let sibling: ModelInfo | undefined;
   let applied: AppliedLayout | undefined;
@@ -97,7 +105,7 @@ export async function assess(path: string, options: LoadOptions = {}): Promise<A
     const hints = mergeHints(given?.hints, options.hints, sibling?.hints, notes);
     const { prefix, sourceNames } = applied;
     const inferred = inferConfig(applied.tensors, hints, await windowOf(applied), (canonical) =>
-      printable(sourceNames.get(canonical) ?? sourceNameOf(layout, canonical, prefix)),
+      printable(sourceNames.get(canonical) ?? sourceNameOf(table, canonical, prefix)),
     );
     tensors = checkInventory(applied, inferred.config);
     config = inferred.config;
@@ -113,6 +121,7 @@ export async function assess(path: string, options: LoadOptions = {}): Promise<A
     checkpoint,
     file: name,
     layout,
+    table,
     applied,
     config,
     tensors,

@@ -7,7 +7,7 @@ import { dtype } from '../dtype.js';
 import { byteLength, elementCount } from '../tensor.js';
 import { assess, type LoadOptions } from './assess.js';
 import type { PickleContents } from './checkpoint.js';
-import { claim, namesOf, wrapperPrefix, type Layout } from './layout.js';
+import { claim, namesOf, wrapperPrefix, type Table } from './layout.js';
 
 export interface InspectedTensor {
   /** name in the file */
@@ -63,7 +63,7 @@ export async function inspectCheckpoint(
   try {
     const prefix = wrapperPrefix(checkpoint.tensors.keys());
     const tensors = [...checkpoint.tensors].map(([source, tensor]): InspectedTensor => {
-      const { canonical, role } = place(found.layout, source.slice(prefix.length));
+      const { canonical, role } = place(found.table, source.slice(prefix.length));
       const { dtype, shape } = tensor;
       return { source, ...(canonical && { canonical }), dtype, shape, bytes: byteLength(tensor), role };
     });
@@ -109,8 +109,8 @@ function withoutLabels({
   return { weightsAt, entries, inert, inertCount };
 }
 
-function place(layout: Layout, name: string): { canonical?: string; role: InspectedTensor['role'] } {
-  const claimed = claim(layout, name);
+function place(table: Table, name: string): { canonical?: string; role: InspectedTensor['role'] } {
+  const claimed = claim(table, name);
   if (!claimed) return { role: 'unknown' };
   const { rule, layer, position } = claimed;
   const canonical = namesOf(rule, 'canonical', layer);

@@ -2,7 +2,7 @@
  * Does the file hold exactly the tensors that its config needs? Missing, extra, misshapen: each is an error, in the
  * file's own names.
  */
-import { inventory, type BeitConfig } from '../beit.js';
+import { inventory, isStatistic, type BeitConfig, type Kind } from '../beit.js';
 import { dtype } from '../dtype.js';
 import { FormatError, LayoutError, ShapeError, listNames, printable } from '../errors.js';
 import { describeTensor, type Tensor } from '../tensor.js';
@@ -10,6 +10,12 @@ import { grouped } from './checkpoint.js';
 import { sourceNameOf, type AppliedLayout } from './layout.js';
 
 const LAYER = /^(backbone\.layers\.)(\d+)(\..*)$/;
+/** The tensor whose rows are the classes. */
+const HEADS: ReadonlyMap<Kind, string> = new Map<Kind, string>([
+  ['classification', 'head.fc.weight'],
+  ['pre-training', 'head.cls_head.weight'],
+  ['segmentation', 'decode_head.conv_seg.weight'],
+]);
 /** 128×128 patches: beyond it the position index alone takes gigabytes. */
 const MAX_PATCHES = 16_384;
 
@@ -22,7 +28,7 @@ const MAX_PATCHES = 16_384;
 export function checkInventory(applied: AppliedLayout, config: BeitConfig): Map<string, Tensor> {
   checkSizes(applied, config);
   const nameOf = (canonical: string): string =>
-    printable(applied.sourceNames.get(canonical) ?? sourceNameOf(applied.layout, canonical, applied.prefix));
+    printable(applied.sourceNames.get(canonical) ?? sourceNameOf(applied.table, canonical, applied.prefix));
   const needed = inventory(config);
 
   const missing = [...needed.keys()].filter((name) => !applied.tensors.has(name));
@@ -34,7 +40,7 @@ export function checkInventory(applied: AppliedLayout, config: BeitConfig): Map<
   for (const [canonical, shape] of needed) {
     const tensor = applied.tensors.get(canonical)!;
     if (String(tensor.shape) !== String(shape)) throw wrongShape(applied, canonical, shape, config, nameOf);
-    if (!dtype(tensor.dtype).weight) {
+    if (!dtype(tensor.dtype).weight && !isStatistic(canonical)) {
       throw new FormatError(
         `${nameOf(canonical)} is ${describeTensor(tensor)}, which is no floating-point weight`,
         {
@@ -48,10 +54,11 @@ export function checkInventory(applied: AppliedLayout, config: BeitConfig): Map<
 }
 
 /** Shapes may have zeros, and a small table may promise an enormous window. */
-function checkSizes({ layout, prefix }: AppliedLayout, config: BeitConfig): void {
-  const nameOf = (canonical: string): string => sourceNameOf(layout, canonical, prefix);
-  if (config.classes < 1)
-    throw new ShapeError(`${nameOf('head.fc.weight')} has no rows: a classifier of 0 classes`);
+function checkSizes({ table, prefix }: AppliedLayout, config: BeitConfig): void {
+  const nameOf = (canonical: string): string => sourceNameOf(table, canonical, prefix);
+  const head = HEADS.get(config.kind);
+  if (head !== undefined && config.classes + config.vocabulary < 1)
+    throw new ShapeError(`${nameOf(head)} has no rows: a model of 0 classes`);
   if (config.mlpSize < 1) {
     throw new ShapeError(
       `${nameOf('backbone.layers.0.ffn.layers.0.0.weight')} has no rows: an MLP of width 0`,

@@ -1,55 +1,32 @@
 /**
- * A layout is a table of names: each rule says what a file calls some tensors and what we call them. Read forward it
- * converts a checkpoint, read backward it writes one.
+ * Layouts at work: which one a file has, its tensors under canonical names, and back.
  */
-import { LayoutError, listNames, printable } from '../errors.js';
+import { LayoutError, ShapeError, listNames, printable } from '../errors.js';
 import type { StateDict, Tensor } from '../tensor.js';
 import { grouped } from './checkpoint.js';
+import { bystanderOf, claim, namesOf, type Layout, type Op, type Rule, type Table } from './layout-table.js';
 
-/** Maps tensors, never sees names. Lazy: nothing is read. */
-export interface Op {
-  readonly name: string;
-  /** one tensor per source name of the rule → one per canonical name */
-  forward(sources: readonly Tensor[]): readonly Tensor[];
-  /** the exact inverse of {@link forward} */
-  backward(canonical: readonly Tensor[]): readonly Tensor[];
-}
-
-/** The tensors as they are, in the same order. */
-export const same: Op = {
-  name: 'same',
-  forward: (sources) => sources,
-  backward: (canonical) => canonical,
-};
-
-/** `buffer`: no weight but a function of the config (an index); checked, then rebuilt. */
-export type Role = 'weight' | 'buffer';
-
-/** Names may hold one placeholder `{layer}`: a decimal number without leading zeros. */
-export interface Rule {
-  readonly source: readonly string[];
-  readonly canonical: readonly string[];
-  readonly op: Op;
-  readonly role: Role;
-}
-
-export interface Layout {
-  readonly name: string;
-  readonly rules: readonly Rule[];
-}
-
-/** A row of a table: one tensor, unchanged. */
-export function weight(source: string, canonical: string): Rule {
-  return { source: [source], canonical: [canonical], op: same, role: 'weight' };
-}
-
-/** A row of a table: an index buffer. */
-export function buffer(source: string, canonical: string): Rule {
-  return { source: [source], canonical: [canonical], op: same, role: 'buffer' };
-}
+export {
+  buffer,
+  bystanderOf,
+  claim,
+  namesOf,
+  same,
+  sourceNameOf,
+  stacked,
+  weight,
+  type Bystander,
+  type Claim,
+  type Layout,
+  type Op,
+  type Role,
+  type Rule,
+  type Table,
+} from './layout-table.js';
 
 export interface AppliedLayout {
   readonly layout: Layout;
+  readonly table: Table;
   /** weights by canonical name */
   readonly tensors: StateDict;
   /** canonical name → name(s) in the file, ` + ` between several */
@@ -60,12 +37,12 @@ export interface AppliedLayout {
   readonly bufferNames: ReadonlyMap<string, string>;
   /** stripped from every name of the file, `''` when there is none */
   readonly prefix: string;
+  /** names of the file that were not read, by what they are */
+  readonly leftOut: ReadonlyMap<string, readonly string[]>;
 }
 
 /** What DataParallel puts before every name; nested when a model was wrapped twice. */
 const WRAPPER = 'module.';
-const PLACEHOLDER = '{layer}';
-const LAYER_NUMBER = /^(0|[1-9]\d{0,5})$/;
 
 /** The wrapper prefix that every name carries, `''` when there is none. */
 export function wrapperPrefix(names: Iterable<string>): string {
@@ -75,61 +52,28 @@ export function wrapperPrefix(names: Iterable<string>): string {
   return prefix;
 }
 
-export interface Claim {
-  readonly rule: Rule;
-  /** which of the rule's names on the asked side */
-  readonly position: number;
-  /** number that stands for `{layer}`, `undefined` for names without it */
-  readonly layer: string | undefined;
-}
-
-/** The rule that knows this name (without prefix). */
-export function claim(
+/** The table of a layout that knows most of these names (without prefix). */
+function bestTable(
   layout: Layout,
-  name: string,
-  side: 'source' | 'canonical' = 'source',
-): Claim | undefined {
-  for (const rule of layout.rules) {
-    for (const [position, pattern] of rule[side].entries()) {
-      const at = pattern.indexOf(PLACEHOLDER);
-      if (at < 0) {
-        if (pattern === name) return { rule, position, layer: undefined };
-        continue;
-      }
-      const tail = pattern.length - at - PLACEHOLDER.length;
-      if (name.length <= at + tail || !name.startsWith(pattern.slice(0, at))) continue;
-      if (tail > 0 && !name.endsWith(pattern.slice(-tail))) continue;
-      const layer = name.slice(at, name.length - tail);
-      if (LAYER_NUMBER.test(layer)) return { rule, position, layer };
-    }
-  }
-  return undefined;
+  names: readonly string[],
+  side: 'source' | 'canonical',
+): { table: Table; known: number } {
+  const scored = layout.tables.map((table) => ({
+    table,
+    known: names.filter((name) => claim(table, name, side) ?? (side === 'source' && bystanderOf(table, name)))
+      .length,
+  }));
+  return scored.reduce((best, next) => (next.known > best.known ? next : best));
 }
 
-/** A rule's names on one side, for one layer. */
-export function namesOf(rule: Rule, side: 'source' | 'canonical', layer: string | undefined): string[] {
-  return rule[side].map((pattern) => (layer === undefined ? pattern : pattern.replace(PLACEHOLDER, layer)));
-}
-
-/** What this layout calls a canonical tensor; the canonical name itself where it has none. */
-export function sourceNameOf(layout: Layout, canonical: string, prefix = ''): string {
-  const claimed = claim(layout, canonical, 'canonical');
-  if (!claimed) return canonical;
-  return namesOf(claimed.rule, 'source', claimed.layer)
-    .map((name) => prefix + name)
-    .join(' + ');
-}
-
-/** The layout that knows most of these names, and the names it doesn't know. */
+/** The layout and table that know most of these names; of equals the first. */
 export function detectLayout(
   layouts: readonly Layout[],
   tensors: StateDict,
-): { layout: Layout; known: number; unknown: readonly string[] } {
+): { layout: Layout; table: Table; known: number } {
   const prefix = wrapperPrefix(tensors.keys());
-  const scored = layouts.map((layout) => {
-    const unknown = [...tensors.keys()].filter((name) => !claim(layout, name.slice(prefix.length)));
-    return { layout, known: tensors.size - unknown.length, unknown };
-  });
+  const names = [...tensors.keys()].map((name) => name.slice(prefix.length));
+  const scored = layouts.map((layout) => ({ layout, ...bestTable(layout, names, 'source') }));
   return scored.reduce((best, next) => (next.known > best.known ? next : best));
 }
 
@@ -147,7 +91,9 @@ interface Group {
  */
 export function applyLayout(layout: Layout, tensors: StateDict): AppliedLayout {
   const prefix = wrapperPrefix(tensors.keys());
-  const { groups, unknown } = gather(layout, tensors, 'source', prefix);
+  const names = [...tensors.keys()].map((name) => name.slice(prefix.length));
+  const { table } = bestTable(layout, names, 'source');
+  const { groups, unknown, leftOut } = gather(table, tensors, 'source', prefix);
   if (unknown.length > 0) throw unknownNames(layout, unknown, tensors.size);
 
   const weights = new Map<string, Tensor>();
@@ -157,7 +103,7 @@ export function applyLayout(layout: Layout, tensors: StateDict): AppliedLayout {
   for (const { rule, layer, tensors: found } of groups) {
     const sources = namesOf(rule, 'source', layer).map((name) => prefix + name);
     const together = sources.join(' + ');
-    const results = rule.op.forward(complete(found, sources, together));
+    const results = operate(rule.op, 'forward', complete(found, sources, together), together);
     for (const [i, canonical] of namesOf(rule, 'canonical', layer).entries()) {
       const other = sourceNames.get(canonical) ?? bufferNames.get(canonical);
       if (other !== undefined) {
@@ -174,50 +120,75 @@ export function applyLayout(layout: Layout, tensors: StateDict): AppliedLayout {
       }
     }
   }
-  return { layout, tensors: weights, sourceNames, buffers, bufferNames, prefix };
+  return { layout, table, tensors: weights, sourceNames, buffers, bufferNames, prefix, leftOut };
 }
 
 /**
  * Translate canonical tensors (weights, and buffers if wanted) to a layout's own names: the inverse of
  * {@link applyLayout} for files without a prefix.
  *
+ * @param table the first one that knows all names by default; another one to write, say, a bare backbone
  * @throws LayoutError for a canonical tensor that this layout has no name for
  */
-export function invertLayout(layout: Layout, canonical: StateDict): StateDict {
-  const { groups, unknown } = gather(layout, canonical, 'canonical', '');
+export function invertLayout(
+  layout: Layout,
+  canonical: StateDict,
+  table: Table = bestTable(layout, [...canonical.keys()], 'canonical').table,
+): StateDict {
+  const { groups, unknown } = gather(table, canonical, 'canonical', '');
   if (unknown.length > 0) {
     throw new LayoutError(`the ${layout.name} layout has no name for ${listNames(unknown)}`);
   }
   const out = new Map<string, Tensor>();
   for (const { rule, layer, tensors } of groups) {
     const names = namesOf(rule, 'canonical', layer);
-    const results = rule.op.backward(complete(tensors, names, names.join(' + ')));
+    const together = names.join(' + ');
+    const results = operate(rule.op, 'backward', complete(tensors, names, together), together);
     for (const [i, name] of namesOf(rule, 'source', layer).entries()) out.set(name, results[i]);
   }
   return out;
 }
 
 function gather(
-  layout: Layout,
+  table: Table,
   tensors: StateDict,
   side: 'source' | 'canonical',
   prefix: string,
-): { groups: Iterable<Group>; unknown: string[] } {
+): { groups: Iterable<Group>; unknown: string[]; leftOut: Map<string, string[]> } {
   const groups = new Map<string, Group>();
   const unknown: string[] = [];
+  const leftOut = new Map<string, string[]>();
   for (const [name, tensor] of tensors) {
-    const claimed = claim(layout, name.slice(prefix.length), side);
+    const bare = name.slice(prefix.length);
+    const claimed = claim(table, bare, side);
     if (!claimed) {
-      unknown.push(name);
+      const what = side === 'source' ? bystanderOf(table, bare) : undefined;
+      if (what === undefined) unknown.push(name);
+      else leftOut.set(what, [...(leftOut.get(what) ?? []), name]);
       continue;
     }
     const { rule, layer, position } = claimed;
-    const key = `${layout.rules.indexOf(rule)} ${layer ?? ''}`;
+    const key = `${table.rules.indexOf(rule)} ${layer ?? ''}`;
     let group = groups.get(key);
     if (!group) groups.set(key, (group = { rule, layer, tensors: rule[side].map(() => undefined) }));
     group.tensors[position] = tensor;
   }
-  return { groups: groups.values(), unknown };
+  return { groups: groups.values(), unknown, leftOut };
+}
+
+/** An op sees no names; its error gets them here. */
+function operate(
+  op: Op,
+  direction: 'forward' | 'backward',
+  tensors: readonly Tensor[],
+  names: string,
+): readonly Tensor[] {
+  try {
+    return op[direction](tensors);
+  } catch (error) {
+    if (!(error instanceof ShapeError)) throw error;
+    throw new ShapeError(`${printable(names, 400)}: ${error.message}`, { cause: error });
+  }
 }
 
 function complete(

@@ -306,12 +306,16 @@ describe('the JSON reader', () => {
   });
 });
 
-describe.each(LAYOUTS.map((layout) => [layout.name, layout] as const))('layout %s', (_, layout) => {
+const TABLES = LAYOUTS.flatMap((layout) =>
+  layout.tables.map((table, i) => [`${layout.name} ${i + 1}`, layout, table] as const),
+);
+
+describe.each(TABLES)('table %s', (_, layout, table) => {
   const tensor = memoryTensor('U8', [1], Uint8Array.of(1));
 
   it('no two rules share a name, on either side', () => {
     for (const side of ['source', 'canonical'] as const) {
-      const names = layout.rules.flatMap((rule) => rule[side]);
+      const names = table.rules.flatMap((rule) => rule[side]);
       expect(new Set(names).size).toBe(names.length);
     }
   });
@@ -320,21 +324,23 @@ describe.each(LAYOUTS.map((layout) => [layout.name, layout] as const))('layout %
     fc.assert(
       fc.property(fc.nat(999_999), (layer) => {
         const source = new Map(
-          layout.rules.flatMap((rule) =>
+          table.rules.flatMap((rule) =>
             rule.source.map((name) => [name.replace('{layer}', String(layer)), tensor]),
           ),
         );
         const applied = applyLayout(layout, source);
+        expect(applied.table).toBe(table);
         const canonical = new Map(applied.tensors);
         for (const [name, from] of applied.bufferNames) canonical.set(name, applied.buffers.get(from)!);
-        expect([...invertLayout(layout, canonical).keys()].sort()).toEqual([...source.keys()].sort());
+        expect([...invertLayout(layout, canonical, table).keys()].sort()).toEqual([...source.keys()].sort());
       }),
       { numRuns: 50 },
     );
   });
 
   it('tensors keep their bytes', async () => {
-    const applied = applyLayout(layout, new Map([['module.cls_token', tensor]]));
+    const name = table.rules[0].source[0];
+    const applied = applyLayout(layout, new Map([[`module.${name}`, tensor]]));
     expect(applied.prefix).toBe('module.');
     expect(await readBytes(applied.tensors.get('backbone.cls_token')!)).toEqual(Uint8Array.of(1));
   });

@@ -1,0 +1,127 @@
+/**
+ * A layout is a table of names: each rule says what a file calls some tensors and what we call them. Read forward it
+ * converts a checkpoint, read backward it writes one.
+ */
+import { concatRows, splitRows } from '../tensor-rows.js';
+import type { Tensor } from '../tensor.js';
+
+/** Maps tensors, never sees names. Lazy: nothing is read. */
+export interface Op {
+  readonly name: string;
+  /** one tensor per source name of the rule → one per canonical name */
+  forward(sources: readonly Tensor[]): readonly Tensor[];
+  /** the exact inverse of {@link forward} */
+  backward(canonical: readonly Tensor[]): readonly Tensor[];
+}
+
+/** The tensors as they are, in the same order. */
+export const same: Op = {
+  name: 'same',
+  forward: (sources) => sources,
+  backward: (canonical) => canonical,
+};
+
+/** Several matrices one below the other, of equally many rows each: q, k and v to qkv. A bijection. */
+export function stacked(count: number): Op {
+  return {
+    name: `stacked ${count}`,
+    forward: (sources) => [concatRows(sources)],
+    backward: ([whole]) => splitRows(whole, count),
+  };
+}
+
+/** `buffer`: no weight but a function of the config (an index); checked, then rebuilt. */
+export type Role = 'weight' | 'buffer';
+
+/** Names may hold one placeholder `{layer}`: a decimal number without leading zeros. */
+export interface Rule {
+  readonly source: readonly string[];
+  readonly canonical: readonly string[];
+  readonly op: Op;
+  readonly role: Role;
+}
+
+/** Names that a framework's files hold beside the model: not read, and said. */
+export interface Bystander {
+  /** what the names start with */
+  readonly prefix: string;
+  /** what they are: “the target generator of the training run” */
+  readonly what: string;
+}
+
+/** One consistent set of names. A layout has several where one name means different things in different models. */
+export interface Table {
+  readonly rules: readonly Rule[];
+  readonly bystanders?: readonly Bystander[];
+}
+
+export interface Layout {
+  readonly name: string;
+  /** the first one that knows most of the names is taken, in both directions */
+  readonly tables: readonly Table[];
+  /** are index buffers part of this framework's own files? They are read in any case. */
+  readonly storesIndex: boolean;
+}
+
+/** A row of a table: one tensor, unchanged. */
+export function weight(source: string, canonical: string): Rule {
+  return { source: [source], canonical: [canonical], op: same, role: 'weight' };
+}
+
+/** A row of a table: an index buffer. */
+export function buffer(source: string, canonical: string): Rule {
+  return { source: [source], canonical: [canonical], op: same, role: 'buffer' };
+}
+
+const PLACEHOLDER = '{layer}';
+const LAYER_NUMBER = /^(0|[1-9]\d{0,5})$/;
+
+export interface Claim {
+  readonly rule: Rule;
+  /** which of the rule's names on the asked side */
+  readonly position: number;
+  /** number that stands for `{layer}`, `undefined` for names without it */
+  readonly layer: string | undefined;
+}
+
+/** The rule that knows this name (without prefix). */
+export function claim(
+  table: Table,
+  name: string,
+  side: 'source' | 'canonical' = 'source',
+): Claim | undefined {
+  for (const rule of table.rules) {
+    for (const [position, pattern] of rule[side].entries()) {
+      const at = pattern.indexOf(PLACEHOLDER);
+      if (at < 0) {
+        if (pattern === name) return { rule, position, layer: undefined };
+        continue;
+      }
+      const tail = pattern.length - at - PLACEHOLDER.length;
+      if (name.length <= at + tail || !name.startsWith(pattern.slice(0, at))) continue;
+      if (tail > 0 && !name.endsWith(pattern.slice(-tail))) continue;
+      const layer = name.slice(at, name.length - tail);
+      if (LAYER_NUMBER.test(layer)) return { rule, position, layer };
+    }
+  }
+  return undefined;
+}
+
+/** A rule's names on one side, for one layer. */
+export function namesOf(rule: Rule, side: 'source' | 'canonical', layer: string | undefined): string[] {
+  return rule[side].map((pattern) => (layer === undefined ? pattern : pattern.replace(PLACEHOLDER, layer)));
+}
+
+/** What files of this table call a canonical tensor; the canonical name itself where they have none. */
+export function sourceNameOf(table: Table, canonical: string, prefix = ''): string {
+  const claimed = claim(table, canonical, 'canonical');
+  if (!claimed) return canonical;
+  return namesOf(claimed.rule, 'source', claimed.layer)
+    .map((name) => prefix + name)
+    .join(' + ');
+}
+
+/** What a name is, when it belongs to no model. */
+export function bystanderOf(table: Table, name: string): string | undefined {
+  return table.bystanders?.find(({ prefix }) => name.startsWith(prefix))?.what;
+}

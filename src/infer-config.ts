@@ -18,6 +18,8 @@ export interface ConfigHints extends KindHints {
   readonly heads?: number;
   readonly mlpSize?: number;
   readonly layerScale?: boolean;
+  /** `false`: q and v biases that are there are all zero, because the layout cannot be without */
+  readonly qkvBias?: boolean;
   readonly absolutePosition?: boolean;
   readonly relativePosition?: boolean;
   readonly sharedRelativePosition?: boolean;
@@ -128,6 +130,12 @@ export function inferConfig(
   );
   const qvBias = tensors.has('backbone.layers.0.attn.q_bias') || tensors.has('backbone.layers.0.attn.v_bias');
   const qkvBias = tensors.has('backbone.layers.0.attn.qkv.bias');
+  agree(
+    'qkv_bias',
+    hints.qkvBias,
+    qvBias || qkvBias,
+    `${nameOf(`backbone.layers.0.attn.${qkvBias ? 'qkv.bias' : 'q_bias'}`)} (${qvBias || qkvBias ? 'present' : 'absent'})`,
+  );
 
   const absolute = tensors.get('backbone.pos_embed');
   agree(

@@ -10,7 +10,7 @@ import { openFile } from './convert/sources/file.js';
 import { prepareDigest, sha256Of } from './digest.js';
 import { InterruptedError, ParityError } from './errors.js';
 import { exportOnnx, type Exported } from './export/index.js';
-import type { BeitModel } from './model.js';
+import { requireClassifier, type BeitModel } from './model.js';
 import {
   outputSummary,
   sourceSummary,
@@ -160,6 +160,7 @@ function loadOptions(resolved: ResolvedSource, options: SourceOptions): LoadOpti
     sharedTable: options.sharedTable,
     ema: options.ema,
     key: options.key,
+    layout: options.layout,
     version: options.version ?? row?.version,
     ...(row && {
       versionEvidence: `catalog row ${row.name}`,
@@ -171,6 +172,12 @@ function loadOptions(resolved: ResolvedSource, options: SourceOptions): LoadOpti
 
 async function load(resolved: ResolvedSource, options: SourceOptions): Promise<BeitModel> {
   const model = await loadModel(resolved.path, loadOptions(resolved, options));
+  try {
+    requireClassifier(model.config, model.provenance.id);
+  } catch (error) {
+    await model.close();
+    throw error;
+  }
   for (const note of model.notes) options.onNote?.(note);
   return model;
 }

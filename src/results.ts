@@ -30,6 +30,8 @@ export interface SourceOptions extends CommonOptions {
   readonly ema?: boolean;
   /** dotted path of the weights in a PyTorch file; found where publishers put them by default */
   readonly key?: string;
+  /** `official`, `timm`, `transformers` or `mmpretrain`; detected by default */
+  readonly layout?: string;
 }
 
 /** How the written file is checked. */

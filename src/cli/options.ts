@@ -64,6 +64,13 @@ export const OPTIONS = {
     make('--config <file>', "what shapes cannot tell, with the field names of transformers' BEiT config.json")
       .takes('file')
       .argParser(text),
+  layout: () =>
+    make('--layout <name>', 'whose tensor names the source has (default: told by the names)').choices([
+      'official',
+      'timm',
+      'transformers',
+      'mmpretrain',
+    ]),
   opset: () => make('--opset <n>', 'ONNX operator set (default: 17)').argParser(integer(1, 99)),
   externalData: () =>
     make('--external-data', 'weights in <file>_data beside the graph (by itself beyond 2 GiB)'),
@@ -103,6 +110,7 @@ export const OPTIONS = {
 export interface SourceFlags {
   readonly src: string;
   readonly config?: string;
+  readonly layout?: string;
   readonly sharedBias?: 'keep' | 'layers';
   readonly ema?: boolean;
   readonly key?: string;
@@ -123,6 +131,7 @@ export function sourceOptions(flags: SourceFlags) {
   return {
     src: flags.src,
     configPath: flags.config,
+    layout: flags.layout,
     sharedTable: flags.sharedBias && SHARED_TABLE[flags.sharedBias],
     version: flags.beitVersion && ({ '1': 1, '2': 2 } as const)[flags.beitVersion],
     ema: flags.ema,

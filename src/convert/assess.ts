@@ -22,8 +22,13 @@ import {
   type Table,
 } from './layout.js';
 import { LAYOUTS } from './layouts/index.js';
+import { limitsOf } from './limits.js';
 import { checkpointFile, openCheckpoint } from './open.js';
 import { indexWindow } from './relative-position.js';
+import { judgeVersion, worthKnowing, type VersionVerdict } from './verdicts.js';
+import { withoutZeroBiases } from './zero-biases.js';
+
+export type { VersionVerdict } from './verdicts.js';
 
 /** Loaded only where there is a config: checking one needs zod, which takes longer to load than a small model. */
 const configFiles = async () => await import('./config-file.js');
@@ -53,12 +58,6 @@ export interface LoadOptions {
   readonly key?: string;
   /** compare index buffers with the rebuilt index; `true` by default */
   readonly checkBuffers?: boolean;
-}
-
-export interface VersionVerdict {
-  readonly version?: 1 | 2;
-  /** one sentence */
-  readonly versionEvidence: string;
 }
 
 export interface Assessment extends VersionVerdict {
@@ -92,7 +91,7 @@ export async function assess(path: string, options: LoadOptions = {}): Promise<A
   const file = await checkpointFile(path);
   const checkpoint = await openCheckpoint(file, options);
   const notes: string[] = [...(given?.notes ?? []), ...(checkpoint.notes ?? [])];
-  const { layout, table } = detectLayout(forced ? [forced] : LAYOUTS, checkpoint.tensors);
+  let { layout, table } = detectLayout(forced ? [forced] : LAYOUTS, checkpoint.tensors);
   const name = shortName(file);
   let sibling: ModelInfo | undefined;
   let applied: AppliedLayout | undefined;
@@ -101,15 +100,25 @@ export async function assess(path: string, options: LoadOptions = {}): Promise<A
   let problem: ConvertBeitError | undefined;
   try {
     sibling = await siblingOf(file, options.configPath !== undefined, notes);
+    // timm and the official code share their names; only a config beside the weights tells them apart.
+    const named = LAYOUTS.find((each) => each.name === (given?.layout ?? sibling?.layout));
+    if (!forced && named && layout.name === 'official') {
+      ({ layout, table } = detectLayout([named, layout], checkpoint.tensors));
+    }
     applied = translate(checkpoint, layout, name);
+    table = applied.table;
     const hints = mergeHints(given?.hints, options.hints, sibling?.hints, notes);
+    if (layout.name === 'transformers' && hints.qkvBias === false) {
+      applied = await withoutZeroBiases(applied, hints.origin ?? 'the given config');
+    }
     const { prefix, sourceNames } = applied;
     const inferred = inferConfig(applied.tensors, hints, await windowOf(applied), (canonical) =>
       printable(sourceNames.get(canonical) ?? sourceNameOf(table, canonical, prefix)),
     );
+    checkLimits(applied, inferred.config);
     tensors = checkInventory(applied, inferred.config);
     config = inferred.config;
-    notes.push(...inferred.notes, ...lookalikes(config));
+    notes.push(...inferred.notes, ...worthKnowing(applied, config, hints));
   } catch (error) {
     if (!(error instanceof ConvertBeitError)) {
       await checkpoint.close();
@@ -172,6 +181,13 @@ function translate(checkpoint: Checkpoint, layout: Layout, file: string): Applie
   try {
     return applyLayout(layout, checkpoint.tensors);
   } catch (error) {
+    const fits = detectLayout(LAYOUTS, checkpoint.tensors);
+    if (fits.layout !== layout && fits.known === checkpoint.tensors.size && error instanceof LayoutError) {
+      throw new LayoutError(
+        `${file} has the tensor names of the ${fits.layout.name} layout, not of the ${layout.name} layout`,
+        { next: `Leave --layout out, or give --layout ${fits.layout.name}.`, cause: error },
+      );
+    }
     const family = describeFamily(checkpoint.tensors.keys());
     if (!family || !(error instanceof LayoutError)) throw error;
     throw new LayoutError(`${file} looks like ${family.what}: it has ${family.evidence}`, {
@@ -179,6 +195,21 @@ function translate(checkpoint: Checkpoint, layout: Layout, file: string): Applie
       cause: error,
     });
   }
+}
+
+/** Names alone allow more than the framework that a file comes from can be told. */
+function checkLimits({ layout, table, sourceNames, prefix }: AppliedLayout, config: BeitConfig): void {
+  const [limit] = limitsOf(layout, config);
+  if (!limit) return;
+  const name = printable(sourceNames.get(limit.tensor) ?? sourceNameOf(table, limit.tensor, prefix));
+  throw new LayoutError(
+    sourceNames.has(limit.tensor)
+      ? `${name} has no place in a model of this config in the ${layout.name} layout: ${limit.why}`
+      : `${name} is missing; in the ${layout.name} layout every BEiT has it (${limit.why})`,
+    {
+      next: 'Nothing is left out silently: get the original checkpoint, or remove what does not belong to it.',
+    },
+  );
 }
 
 /** Field by field, the first that says something wins. */
@@ -207,14 +238,6 @@ function mergeHints(
   return { ...(Object.fromEntries(merged) as ConfigHints), origin: origins.join(' / ') || undefined };
 }
 
-/** Networks that no name or shape tells from a BEiT. */
-function lookalikes(config: BeitConfig): string[] {
-  if (config.relativePosition || config.sharedRelativePosition || config.layerScale) return [];
-  return [
-    'no relative positions and no LayerScale: a ViT without qkv bias or an EVA-01 has the same tensors; they are converted as a BEiT',
-  ];
-}
-
 /** What the first index buffer that says anything says. */
 async function windowOf(applied: AppliedLayout): Promise<readonly [number, number] | undefined> {
   for (const [canonical, name] of applied.bufferNames) {
@@ -226,34 +249,4 @@ async function windowOf(applied: AppliedLayout): Promise<readonly [number, numbe
     if (window) return window;
   }
   return undefined;
-}
-
-/** v1 and v2 classifiers have the same tensors: only what is said about the file tells them apart. */
-function judgeVersion(
-  options: LoadOptions,
-  given: ModelInfo | undefined,
-  sibling: ModelInfo | undefined,
-  file: string,
-  notes: string[],
-): VersionVerdict {
-  const byName = /beit[-_]?v?2/i.test(file) ? 2 : /(^|[^a-z])beit([-_]|$)/i.test(file) ? 1 : undefined;
-  const verdicts: { version: 1 | 2; versionEvidence: string }[] = [];
-  if (options.version !== undefined) {
-    verdicts.push({ version: options.version, versionEvidence: options.versionEvidence ?? 'given' });
-  }
-  for (const info of [given, sibling]) {
-    if (info?.version !== undefined) {
-      verdicts.push({ version: info.version, versionEvidence: info.versionEvidence ?? 'a config file' });
-    }
-  }
-  if (byName !== undefined) verdicts.push({ version: byName, versionEvidence: `the file name ${file}` });
-  const [first, ...others] = verdicts;
-  if (!first) return { versionEvidence: 'nothing in the file tells v1 from v2' };
-  const against = others.find((other) => other.version !== first.version);
-  if (against) {
-    notes.push(
-      `${against.versionEvidence} speaks for v${against.version}; v${first.version} is used (${first.versionEvidence})`,
-    );
-  }
-  return first;
 }

@@ -13,6 +13,8 @@ export interface ModelInfo {
   readonly labels?: readonly string[];
   readonly version?: 1 | 2;
   readonly versionEvidence?: string;
+  /** the layout it belongs to, where tensor names cannot tell */
+  readonly layout?: string;
   readonly preprocessing?: Preprocessing;
   /** one sentence per thing a person should know */
   readonly notes: readonly string[];

@@ -18,7 +18,10 @@ export type { ModelInfo } from './config-fields.js';
 /** 21,841 labels take less than 2 MB. */
 const MAX_CONFIG_BYTES = 16_000_000;
 
-/** Fields of a transformers BEiT config that say something about the weights. */
+/**
+ * Fields of a transformers BEiT config that say something about the weights, and two that transformers does not have:
+ * `early_layers` (unilm `beit2/modeling_pretrain.py`) and `qkv_bias` (unilm, timm: transformers always has biases).
+ */
 const BEIT_FIELDS: ReadonlyMap<string, Field> = new Map<string, Field>([
   ['model_type', [z.literal('beit'), '"beit"']],
   ['image_size', [z.union([count, z.tuple([count, count])]), 'a positive whole number or [height, width]']],
@@ -34,6 +37,10 @@ const BEIT_FIELDS: ReadonlyMap<string, Field> = new Map<string, Field>([
   ['use_relative_position_bias', FLAG],
   ['use_shared_relative_position_bias', FLAG],
   ['use_mean_pooling', FLAG],
+  ['vocab_size', COUNT],
+  ['qkv_bias', FLAG],
+  ['early_layers', COUNT],
+  ['pool_scales', [z.array(count).min(1).max(64), 'an array of positive whole numbers']],
   ['hidden_act', [z.literal('gelu'), '"gelu": BEiT computes no other activation']],
   ['num_labels', COUNT],
   ['id2label', [z.record(z.string(), z.string()), 'an object {"0": "first class", …}']],
@@ -53,6 +60,10 @@ interface BeitFields {
   use_relative_position_bias?: boolean;
   use_shared_relative_position_bias?: boolean;
   use_mean_pooling?: boolean;
+  vocab_size?: number;
+  qkv_bias?: boolean;
+  early_layers?: number;
+  pool_scales?: number[];
   num_labels?: number;
   id2label?: Record<string, string>;
 }
@@ -151,6 +162,10 @@ function beitInfo(root: Record<string, unknown>, file: string): ModelInfo {
     sharedRelativePosition: given.use_shared_relative_position_bias,
     pooling: given.use_mean_pooling === undefined ? undefined : given.use_mean_pooling ? 'mean' : 'class',
     layerNormEps: given.layer_norm_eps,
+    vocabulary: given.vocab_size,
+    qkvBias: given.qkv_bias,
+    earlyLayer: given.early_layers,
+    poolScales: given.pool_scales,
   };
   return { hints, ...(labels && { labels }), notes: [] };
 }

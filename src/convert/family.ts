@@ -1,5 +1,5 @@
 /**
- * Which model a set of tensor names belongs to, when it is not a BEiT classifier in a layout that is read.
+ * Which model a set of tensor names belongs to, when it is no BEiT in a layout that is read.
  */
 import { printable } from '../errors.js';
 import { wrapperPrefix } from './layout.js';
@@ -21,51 +21,21 @@ interface Row {
   readonly next?: string;
 }
 
-const NOT_BEIT = 'Only BEiT v1 and v2 classifiers are converted: convert-beit list shows the published ones.';
+const NOT_BEIT = 'Only BEiT v1 and v2 are converted: convert-beit list shows the published classifiers.';
 const FINE_TUNED = 'Give a fine-tuned checkpoint: convert-beit list shows the published ones.';
-const OTHER_LAYOUT =
-  'Give the same weights in the official (unilm) or timm layout: convert-beit list shows where they are.';
 
 /** First match wins; names are tested without the wrapper prefix. */
 const FAMILIES: readonly Row[] = [
-  {
-    what: 'a BEiT v2 pre-training checkpoint, not a classifier',
-    all: [/^cls_pt_(layers\.|norm\.|lm_head\.)/],
-    next: FINE_TUNED,
-  },
-  {
-    what: 'a BEiT pre-training checkpoint (v1 or v2), not a classifier',
-    all: [/^(mask_token$|lm_head\.)/, /^blocks\.\d+\.attn\.qkv\.weight$/],
-    none: [/^decoder(_|\.)/, /\.attn\.qkv\.bias$/, /\.ls1\.gamma$/],
-    next: FINE_TUNED,
-  },
   {
     what: 'a BEiT-3 checkpoint (another network)',
     all: [/^beit3\.|\.self_attn\.k_proj\.A\./],
     next: NOT_BEIT,
   },
-  {
-    what: 'a BEiT segmentation model',
-    all: [/^decode_head\./, /^(backbone\.blocks\.\d+\.attn\.qkv|beit\.encoder)\b/],
-    next: NOT_BEIT,
-  },
-  {
-    what: 'a BEiT in the transformers layout',
-    all: [/^beit\.(encoder|embeddings)\.|^encoder\.layer\.\d+\.lambda_1$/],
-    next: OTHER_LAYOUT,
-  },
   { what: 'a Data2Vec vision model', all: [/^data2vec_vision\./] },
-  {
-    what: 'a BEiT in the mmpretrain layout',
-    all: [
-      /^(backbone\.)?layers\.\d+\.attn\.(q_bias|relative_position_bias_table)$/,
-      /^(backbone\.)?layers\.\d+\.ln1\./,
-    ],
-    next: OTHER_LAYOUT,
-  },
   {
     what: 'a vision transformer in the mmpretrain layout',
     all: [/^(backbone\.)?layers\.\d+\.ffn\.layers\.0\.0\./],
+    none: [/\.attn\.(q_bias|relative_position_bias_table)$|\.gamma_1$/],
   },
   {
     what: 'a tokenizer of BEiT v2 (VQ-KD), not a classifier',

@@ -97,10 +97,7 @@ function extraTensors(
   const [first] = extra;
   const names = listNames(extra.map(nameOf));
   const verb = extra.length === 1 ? 'has no place' : 'have no place';
-  const pooling =
-    first.startsWith('backbone.ln1') && config.pooling === 'mean'
-      ? `. ${nameOf('backbone.ln2.weight')} says mean pooling, which has no norm over all tokens`
-      : '';
+  const pooling = /^backbone\.ln[12]\./.test(first) ? `. It is a ${config.kind} model` : '';
   const match = LAYER.exec(first);
   const block =
     match && Number(match[2]) > 0 ? `. Block 0 has no ${nameOf(`backbone.layers.0${match[3]}`)}` : '';

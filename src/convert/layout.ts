@@ -94,7 +94,9 @@ export function applyLayout(layout: Layout, tensors: StateDict): AppliedLayout {
   const names = [...tensors.keys()].map((name) => name.slice(prefix.length));
   const { table } = bestTable(layout, names, 'source');
   const { groups, unknown, leftOut } = gather(table, tensors, 'source', prefix);
-  if (unknown.length > 0) throw unknownNames(layout, unknown, tensors.size);
+  if (unknown.length > 0) {
+    throw unknownNames(layout, unknown, tensors.size, isMixed(layout, unknown, prefix));
+  }
 
   const weights = new Map<string, Tensor>();
   const sourceNames = new Map<string, string>();
@@ -203,9 +205,25 @@ function complete(
   return found as Tensor[];
 }
 
-function unknownNames(layout: Layout, unknown: readonly string[], total: number): LayoutError {
+/** Are all of these names known, only not in one model together with the others? */
+function isMixed(layout: Layout, unknown: readonly string[], prefix: string): boolean {
+  return unknown.every((name) => layout.tables.some((table) => claim(table, name.slice(prefix.length))));
+}
+
+function unknownNames(
+  layout: Layout,
+  unknown: readonly string[],
+  total: number,
+  mixed: boolean,
+): LayoutError {
   const wrapped = unknown.filter((name) => name.startsWith(WRAPPER)).length;
   const padded = unknown.filter((name) => /\.0\d+\./.test(name)).length;
+  if (mixed) {
+    return new LayoutError(
+      `${listNames(unknown)} and the other tensors of the file belong to different kinds of model in the ${layout.name} layout`,
+      { next: 'Run convert-beit inspect on the file to see what it holds: it may be two models in one.' },
+    );
+  }
   const why =
     wrapped > 0
       ? `: ${grouped(wrapped)} of them start with "${WRAPPER}", the other tensors of the file don't`

@@ -18,7 +18,7 @@ export { inspectCheckpoint, type CheckpointInspection, type InspectedTensor } fr
  * @param path a checkpoint file, or a folder with exactly one
  * @returns the caller closes it
  * @throws InputError, FormatError if it is no readable checkpoint
- * @throws LayoutError, ShapeError if its tensors are not exactly those of one BEiT classifier, or contradict a config
+ * @throws LayoutError, ShapeError if its tensors are not exactly those of one BEiT, or contradict a config
  */
 export async function loadModel(path: string, options: LoadOptions = {}): Promise<BeitModel> {
   const found = await assess(path, options);
@@ -67,6 +67,8 @@ function checkLabels(
   config: BeitConfig,
   notes: string[],
 ): readonly string[] | undefined {
+  // A transformers config names two classes even where there are none.
+  if (config.classes === 0 && !options.labels) return undefined;
   if (!labels || labels.length === config.classes) return labels;
   const text = `${labels.length.toLocaleString('en-US')} class names for a head of ${config.classes.toLocaleString('en-US')} classes`;
   if (options.labels) throw new InputError(text, { next: 'Give the names that belong to these weights.' });

@@ -72,6 +72,7 @@ export function timmInfo(root: Record<string, unknown>, file: string): ModelInfo
       classes,
     },
     version: given.architecture.startsWith('beitv2_') ? 2 : 1,
+    layout: 'timm',
     versionEvidence: `${file} names the timm architecture ${architecture}`,
     ...(labels && { labels }),
     ...(preprocessing && { preprocessing }),

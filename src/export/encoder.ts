@@ -37,6 +37,9 @@ export function encode(g: GraphBuilder, config: BeitConfig, weight: Weight, pixe
   return g.scoped(`layers.${last}`, () => {
     const at = blockWeights(weight, last);
     const bias = biasOf(g, config, at, shared);
+    if (config.tokenNorm && config.pooledNorm) {
+      return lastBlockBothNorms(g, config, weight, at, tokens, bias);
+    }
     return config.pooling === 'mean'
       ? lastBlockMeanPooled(g, config, weight, at, tokens, bias)
       : lastBlockClassToken(g, config, weight, at, tokens, bias);
@@ -134,8 +137,12 @@ function attention(
   });
 }
 
-/** `[q_bias, 0, v_bias]`: k has no bias. Joined in the graph, so that both stay the source's own tensors. */
+/**
+ * `[q_bias, 0, v_bias]`: k has no bias. Joined in the graph, so that both stay the source's own tensors. mmpretrain's
+ * `bias=True` has one tensor for all three.
+ */
 function qkvBias(g: GraphBuilder, config: BeitConfig, at: Weight): Value | null {
+  if (config.qkvBias) return at('attn.qkv.bias');
   if (!config.qvBias) return null;
   const none = g.op('Expand', [g.scalar(0), g.int64([config.hiddenSize])], {}, 'no_key_bias');
   return g.op('Concat', [at('attn.q_bias'), none, at('attn.v_bias')], { axis: int(0) }, 'qkv_bias');
@@ -195,6 +202,29 @@ function lastBlockMeanPooled(
     weight('backbone.ln2.bias'),
     'final_norm',
   );
+}
+
+/** The last block when every token is normalised before the mean (mmpretrain `final_norm=True`, `avg_featmap`). */
+function lastBlockBothNorms(
+  g: GraphBuilder,
+  config: BeitConfig,
+  weight: Weight,
+  at: Weight,
+  tokens: Value,
+  bias: Value | undefined,
+): Value {
+  const { hiddenSize: E } = config;
+  const T = tokenCount(config);
+  const attended = g.op('Add', [tokens, attention(g, config, at, tokens, bias)]);
+  const rows = g.op('Reshape', [attended, g.int64([-1, T, E])]);
+  // Nothing looks at the class token any more.
+  const patches = g.op('Slice', [rows, g.int64([1]), g.int64([T]), g.int64([1])], {}, 'patch_tokens');
+  const flat = g.op('Reshape', [patches, g.int64([-1, E])]);
+  const out = g.op('Add', [flat, feedForward(g, config, at, flat)]);
+  const norm = (x: Value, name: string, label: string): Value =>
+    layerNorm(g, config, x, weight(`backbone.${name}.weight`), weight(`backbone.${name}.bias`), label);
+  const normed = g.op('Reshape', [norm(out, 'ln1', 'token_norm'), g.int64([-1, T - 1, E])]);
+  return norm(mean(g, normed), 'ln2', 'final_norm');
 }
 
 /** The last block when only the class token is looked at: one query, one row. */

@@ -76,6 +76,27 @@ export interface Pooled {
   readonly variance: Float64Array;
 }
 
+/** LayerNorm of every token in place, where the pooled vector gets a norm of its own after it. */
+export function normTokens(
+  memory: OracleMemory,
+  config: BeitConfig,
+  weight: Float64Array,
+  bias: Float64Array,
+): void {
+  const { x, v, r, geometry } = memory;
+  const { batch, tokens, width } = geometry;
+  for (let row = 0; row < batch * tokens; row++) {
+    const common = Math.floor(row / tokens) * width;
+    const token = x.subarray(row * width, (row + 1) * width);
+    const errors = v.subarray(row * width, (row + 1) * width);
+    const all = errors.map((own, c) => own + r[common + c]);
+    const normed = normalise(token, all, weight, bias, config.layerNormEps);
+    token.set(normed.features);
+    errors.set(normed.variance);
+  }
+  r.fill(0);
+}
+
 /** Mean over the patch tokens, or the class token; then LayerNorm. */
 export function pool(
   memory: OracleMemory,

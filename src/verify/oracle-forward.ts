@@ -6,7 +6,7 @@ import type { BeitConfig } from '../beit.js';
 import type { StateDict } from '../tensor.js';
 import { squaredMultiply } from './kernels.js';
 import { ROUND, UNIT, dotNoise } from './noise.js';
-import { embed, pool, totalVariance, unfold, type Pooled } from './oracle-ends.js';
+import { embed, normTokens, pool, totalVariance, unfold, type Pooled } from './oracle-ends.js';
 import { SLOPE_STEP, widest, type LinearPhase, type OracleMemory } from './oracle-memory.js';
 import type { Team } from './oracle-team.js';
 import type { OracleOptions, OracleResult } from './oracle-types.js';
@@ -79,11 +79,12 @@ export class Forward {
     if (options.hidden) this.#hidden.push(memory.x.slice());
     this.#noteHidden(totalVariance(memory));
 
-    const norm = config.pooling === 'mean' ? 'backbone.ln2' : 'backbone.ln1';
-    const [weight, bias] = [
-      await readVector(this.tensors, `${norm}.weight`),
-      await readVector(this.tensors, `${norm}.bias`),
+    const norm = async (name: string): Promise<[Float64Array, Float64Array]> => [
+      await readVector(this.tensors, `backbone.${name}.weight`),
+      await readVector(this.tensors, `backbone.${name}.bias`),
     ];
+    if (config.tokenNorm && config.pooledNorm) normTokens(memory, config, ...(await norm('ln1')));
+    const [weight, bias] = await norm(config.pooledNorm ? 'ln2' : 'ln1');
     const pooled = Array.from({ length: batch }, (_, image) => pool(memory, config, image, weight, bias));
     const { logits, noise } = await this.#head(pooled);
     const features = new Float64Array(batch * config.hiddenSize);

@@ -17,7 +17,7 @@ export interface BlockVectors {
   readonly gamma2: Float64Array | undefined;
   readonly ln1: readonly [Float64Array, Float64Array];
   readonly ln2: readonly [Float64Array, Float64Array];
-  /** [q_bias, 0, v_bias] */
+  /** [q_bias, 0, v_bias], or the one bias of all three */
   readonly qkvBias: Float64Array | undefined;
   readonly table: Float64Array | undefined;
   readonly projBias: Float64Array;
@@ -57,7 +57,7 @@ export async function readBlockVectors(
     gamma2: await optional('gamma_2', config.layerScale),
     ln1: [await read('ln1.weight'), await read('ln1.bias')],
     ln2: [await read('ln2.weight'), await read('ln2.bias')],
-    qkvBias: config.qvBias ? await qkvBias() : undefined,
+    qkvBias: config.qkvBias ? await read('attn.qkv.bias') : config.qvBias ? await qkvBias() : undefined,
     table: await optional('attn.relative_position_bias_table', config.relativePosition),
     projBias: await read('attn.proj.bias'),
     fc1Bias: await read('ffn.layers.0.0.bias'),

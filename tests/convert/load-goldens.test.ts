@@ -194,14 +194,17 @@ describe('inspect', () => {
     expect(found.tensors.filter((tensor) => tensor.role === 'buffer')).toHaveLength(3);
   });
 
-  it('lists a file in another layout and says why it is not converted', async () => {
-    const found = await inspectCheckpoint(goldenPath('v1_cls', 'mmpretrain.safetensors'));
+  it('lists a file that does not fit a forced layout and says why it is not converted', async () => {
+    const found = await inspectCheckpoint(goldenPath('v1_cls', 'mmpretrain.safetensors'), {
+      layout: 'transformers',
+    });
     expect(found.config).toBeUndefined();
     expect(found.layout).toBeUndefined();
     expect(found.problem).toMatchObject({
       kind: 'LayoutError',
       message:
-        'mmpretrain.safetensors looks like a BEiT in the mmpretrain layout: it has backbone.layers.0.attn.q_bias',
+        'mmpretrain.safetensors has the tensor names of the mmpretrain layout, not of the transformers layout',
+      next: 'Leave --layout out, or give --layout mmpretrain.',
     });
     expect(found.tensors).toHaveLength(58);
     expect(found.tensors.every((tensor) => tensor.role === 'unknown')).toBe(true);

@@ -26,6 +26,7 @@ export function convertCommand(deps: CliDeps): Command {
     .addOption(OPTIONS.src())
     .addOption(OPTIONS.out())
     .addOption(OPTIONS.config())
+    .addOption(OPTIONS.layout())
     .addOption(OPTIONS.beitVersion())
     .addOption(OPTIONS.sharedBias())
     .addOption(OPTIONS.ema())

@@ -12,6 +12,7 @@ export function inspectCommand(deps: CliDeps): Command {
       new Argument('<source>', 'official, official:<name>, hf:<owner>/<repo>, or a path').argParser(text),
     )
     .addOption(OPTIONS.config())
+    .addOption(OPTIONS.layout())
     .addOption(OPTIONS.beitVersion())
     .addOption(OPTIONS.ema())
     .addOption(OPTIONS.key())
@@ -30,9 +31,9 @@ Examples:
     .action(async (src: string, flags: Omit<SourceFlags, 'src'>) => {
       const session = new Session(deps, flags);
       const { inspect } = await session.pipeline();
-      const { configPath, version, ema, key } = sourceOptions({ ...flags, src });
+      const { configPath, layout, version, ema, key } = sourceOptions({ ...flags, src });
       const inspection = await session.work((common) =>
-        inspect({ src, configPath, version, ema, key, ...common }),
+        inspect({ src, configPath, layout, version, ema, key, ...common }),
       );
       await session.answer(inspection, async () =>
         (await import('../show/inspection.js')).showInspection(inspection, session),

@@ -11,6 +11,7 @@ export function verifyCommand(deps: CliDeps): Command {
     .addArgument(new Argument('<model>', 'the ONNX file').argParser(text))
     .addOption(OPTIONS.src())
     .addOption(OPTIONS.config())
+    .addOption(OPTIONS.layout())
     .addOption(OPTIONS.beitVersion())
     .addOption(OPTIONS.sharedBias())
     .addOption(OPTIONS.ema())

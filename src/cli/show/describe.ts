@@ -1,7 +1,7 @@
 /**
  * One line each for the things both a conversion and an inspection talk about.
  */
-import type { BeitConfig } from '../../beit.js';
+import type { BeitConfig, Kind } from '../../beit.js';
 import { formatBytes } from '../../bytes.js';
 import { printable } from '../../errors.js';
 import type { Preprocessing } from '../../image.js';
@@ -23,8 +23,33 @@ export function describeConfig(config: BeitConfig): string {
     `patch ${config.patchSize}`,
     plural(config.depth, 'block') + ` × ${config.hiddenSize}`,
     plural(config.heads, 'head'),
-    plural(config.classes, 'class', 'classes'),
+    ...(config.classes > 0 ? [plural(config.classes, 'class', 'classes')] : []),
+    ...(config.vocabulary > 0 ? [plural(config.vocabulary, 'visual word')] : []),
     ...(config.channels === 3 ? [] : [plural(config.channels, 'channel')]),
+  ].join(', ');
+}
+
+const KINDS: Readonly<Record<Kind, string>> = {
+  classification: 'classifier',
+  'pre-training': 'pre-training model (masked image modelling)',
+  backbone: 'backbone without a head',
+  segmentation: 'semantic segmentation model',
+};
+
+/** `pre-training model (masked image modelling), second output of 2 blocks after block 9 with the same head`. */
+export function describeKind(config: BeitConfig): string {
+  const { kind, clsPretraining: second, segmentation, maskToken } = config;
+  return [
+    KINDS[kind],
+    ...(second
+      ? [
+          `second output of ${plural(second.layers, 'block')} on the patches after block ${second.earlyLayer}, ${second.sharedHead ? 'the same head' : 'a head of its own'}`,
+        ]
+      : []),
+    ...(segmentation
+      ? [segmentation.auxiliaryChannels > 0 ? 'with an auxiliary head' : 'without an auxiliary head']
+      : []),
+    ...(maskToken && kind !== 'pre-training' ? ['with a mask token (unused)'] : []),
   ].join(', ');
 }
 
@@ -38,11 +63,20 @@ export function describeBlocks(config: BeitConfig): string {
   return [
     positions.length > 0 ? positions.join(' and ') : 'no positions',
     config.layerScale ? 'LayerScale' : 'no LayerScale',
-    config.qvBias ? 'q and v bias' : 'no q and v bias',
+    config.qkvBias ? 'q, k and v bias' : config.qvBias ? 'q and v bias' : 'no q and v bias',
     `MLP ${config.mlpSize}`,
-    config.pooling === 'mean' ? 'mean pooling' : 'class token pooling',
+    ...(config.classToken ? [] : ['no class token']),
+    describePooling(config),
     `eps ${formatEps(config.layerNormEps)}`,
   ].join(', ');
+}
+
+function describePooling({ kind, pooling, tokenNorm, pooledNorm }: BeitConfig): string {
+  if (kind === 'segmentation') return 'no final norm';
+  if (kind === 'pre-training') return 'norm of all tokens';
+  if (tokenNorm && pooledNorm) return 'norm of all tokens, mean pooling, norm';
+  if (!tokenNorm && !pooledNorm) return 'no final norm';
+  return pooling === 'mean' ? 'mean pooling' : 'class token pooling';
 }
 
 /** `1e-6`, as configs and papers write it. */

@@ -11,6 +11,7 @@ import {
   describeConfig,
   describeCostExactly,
   describeFile,
+  describeKind,
   describeVersion,
 } from './describe.js';
 import { renderSections, type Section, type View } from './sections.js';
@@ -54,6 +55,7 @@ function summary(inspection: Inspection, { style, said }: View): Section[] {
     sections.push({
       title: 'config',
       lines: [
+        ...(config.kind === 'classification' && !config.maskToken ? [] : [describeKind(config)]),
         describeConfig(config),
         describeBlocks(config),
         ...(labels ? [`${formatInteger(labels.length)} class names`] : []),

@@ -20,6 +20,7 @@ export interface KindHints {
   readonly vocabulary?: number;
   readonly earlyLayer?: number;
   readonly poolScales?: readonly number[];
+  readonly outIndices?: readonly number[];
 }
 
 export type KindTraits = Pick<
@@ -39,6 +40,12 @@ export type KindTraits = Pick<
 const EARLY_LAYERS: ReadonlyMap<string, number> = new Map([
   ['768 12', 9],
   ['1024 24', 21],
+]);
+
+/** `out_indices` as published, by depth (unilm `beit/semantic_segmentation/configs`; transformers has the same). */
+const OUT_INDICES: ReadonlyMap<number, readonly number[]> = new Map([
+  [12, [3, 5, 7, 11]],
+  [24, [7, 11, 15, 23]],
 ]);
 
 /** What the heads say; a model without any is a backbone. */
@@ -88,7 +95,7 @@ export function inferTraits(
         pooledNorm: false,
         pooling: 'class',
         classes: rowsOf(of, 'decode_head.conv_seg.weight', 4, 'num_labels', hints.classes),
-        segmentation: segmentationHeads(of, hints),
+        segmentation: segmentationHeads(of, hints, size.depth),
       };
     case 'pre-training': {
       const clsPretraining = inferClsPretraining(of, hints, size, notes);
@@ -139,7 +146,7 @@ function inferClsPretraining(
   return { earlyLayer, layers, sharedHead: !own };
 }
 
-function segmentationHeads(of: Evidence, hints: KindHints): SegmentationHeads {
+function segmentationHeads(of: Evidence, hints: KindHints, depth: number): SegmentationHeads {
   const { tensors } = of;
   const pools = countLayers(tensors, /^decode_head\.psp_modules\.(\d+)\./);
   const poolScales = hints.poolScales ?? [1, 2, 3, 6];
@@ -149,10 +156,12 @@ function segmentationHeads(of: Evidence, hints: KindHints): SegmentationHeads {
     pools,
     `the number of pyramid pooling modules (${of.nameOf('decode_head.psp_modules.0.1.conv.weight')}, …)`,
   );
+  const outIndices = hints.outIndices ?? OUT_INDICES.get(depth);
   const auxiliary = [...tensors.keys()].some((name) => name.startsWith('auxiliary_head.'));
   return {
     poolScales,
     auxiliaryChannels: auxiliary ? of.need('auxiliary_head.convs.0.conv.weight', 4).shape[0] : 0,
+    ...(outIndices && { outIndices }),
   };
 }
 

@@ -9,6 +9,11 @@ export interface SegmentationHeads {
   readonly poolScales: readonly number[];
   /** width of the auxiliary head, 0 without one */
   readonly auxiliaryChannels: number;
+  /**
+   * Which blocks feed the pyramid, as configs say it. The official code takes the tokens *after* block i (from 0),
+   * transformers those that *enter* block i - 1; absent where nothing tells and nothing is published for the depth.
+   */
+  readonly outIndices?: readonly number[];
 }
 
 /**

@@ -22,7 +22,7 @@ import {
   type Table,
 } from './layout.js';
 import { LAYOUTS } from './layouts/index.js';
-import { limitsOf } from './limits.js';
+import { limitOf } from './limits.js';
 import { checkpointFile, openCheckpoint } from './open.js';
 import { indexWindow } from './relative-position.js';
 import { judgeVersion, worthKnowing, type VersionVerdict } from './verdicts.js';
@@ -199,7 +199,7 @@ function translate(checkpoint: Checkpoint, layout: Layout, file: string): Applie
 
 /** Names alone allow more than the framework that a file comes from can be told. */
 function checkLimits({ layout, table, sourceNames, prefix }: AppliedLayout, config: BeitConfig): void {
-  const [limit] = limitsOf(layout, config);
+  const limit = limitOf(layout, config);
   if (!limit) return;
   const name = printable(sourceNames.get(limit.tensor) ?? sourceNameOf(table, limit.tensor, prefix));
   throw new LayoutError(

@@ -18,6 +18,11 @@ export type { ModelInfo } from './config-fields.js';
 /** 21,841 labels take less than 2 MB. */
 const MAX_CONFIG_BYTES = 16_000_000;
 
+const TAPS: Field = [
+  z.array(z.int().min(0).max(1_000_000)).min(1).max(64),
+  'an array of whole numbers, 0 or more',
+];
+
 /**
  * Fields of a transformers BEiT config that say something about the weights, and two that transformers does not have:
  * `early_layers` (unilm `beit2/modeling_pretrain.py`) and `qkv_bias` (unilm, timm: transformers always has biases).
@@ -41,6 +46,8 @@ const BEIT_FIELDS: ReadonlyMap<string, Field> = new Map<string, Field>([
   ['qkv_bias', FLAG],
   ['early_layers', COUNT],
   ['pool_scales', [z.array(count).min(1).max(64), 'an array of positive whole numbers']],
+  ['out_indices', TAPS],
+  ['segmentation_indices', TAPS],
   ['hidden_act', [z.literal('gelu'), '"gelu": BEiT computes no other activation']],
   ['num_labels', COUNT],
   ['id2label', [z.record(z.string(), z.string()), 'an object {"0": "first class", …}']],
@@ -64,6 +71,8 @@ interface BeitFields {
   qkv_bias?: boolean;
   early_layers?: number;
   pool_scales?: number[];
+  out_indices?: number[];
+  segmentation_indices?: number[];
   num_labels?: number;
   id2label?: Record<string, string>;
 }
@@ -166,6 +175,8 @@ function beitInfo(root: Record<string, unknown>, file: string): ModelInfo {
     qkvBias: given.qkv_bias,
     earlyLayer: given.early_layers,
     poolScales: given.pool_scales,
+    // what transformers called it before 2023
+    outIndices: given.out_indices ?? given.segmentation_indices,
   };
   return { hints, ...(labels && { labels }), notes: [] };
 }

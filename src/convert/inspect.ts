@@ -7,7 +7,7 @@ import { dtype } from '../dtype.js';
 import { byteLength, elementCount } from '../tensor.js';
 import { assess, type LoadOptions } from './assess.js';
 import type { PickleContents } from './checkpoint.js';
-import { claim, namesOf, wrapperPrefix, type Table } from './layout.js';
+import { bystanderOf, claim, namesOf, wrapperPrefix, type Table } from './layout.js';
 
 export interface InspectedTensor {
   /** name in the file */
@@ -17,7 +17,7 @@ export interface InspectedTensor {
   readonly dtype: DtypeName;
   readonly shape: readonly number[];
   readonly bytes: number;
-  readonly role: 'weight' | 'buffer' | 'unknown';
+  readonly role: 'weight' | 'buffer' | 'left out' | 'unknown';
 }
 
 export interface CheckpointInspection {
@@ -111,7 +111,7 @@ function withoutLabels({
 
 function place(table: Table, name: string): { canonical?: string; role: InspectedTensor['role'] } {
   const claimed = claim(table, name);
-  if (!claimed) return { role: 'unknown' };
+  if (!claimed) return { role: bystanderOf(table, name) === undefined ? 'unknown' : 'left out' };
   const { rule, layer, position } = claimed;
   const canonical = namesOf(rule, 'canonical', layer);
   // A rule of n to m tensors makes all of its canonical tensors out of all of its sources.

@@ -134,7 +134,7 @@ function tensorLines(inspection: Inspection, { style, width }: View): string[] {
           ? printable(tensor.canonical ?? '', LONGEST_NAME)
           : tensor.role === 'buffer'
             ? '(rebuilt)'
-            : '(unknown)',
+            : `(${tensor.role})`,
         tensor.dtype,
         tensor.shape.length === 0 ? 'scalar' : tensor.shape.join('×'),
         formatBytes(tensor.bytes),

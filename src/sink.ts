@@ -15,8 +15,22 @@ export interface Deferred {
   bytes(): Promise<Uint8Array>;
 }
 
+/**
+ * Bytes whose content is known only when everything else was written (a header that names digests of what follows
+ * it): room is left for them, and they are filled in at the end.
+ */
+export interface Late extends Deferred {
+  readonly late: true;
+}
+
+export interface TensorPiece {
+  readonly tensor: Tensor;
+  /** sees the tensor's bytes in order, as they pass by; a view is valid during the call only */
+  readonly observe?: (bytes: Uint8Array) => void;
+}
+
 /** What a file is made of, in order. */
-export type Piece = Uint8Array | Deferred | { readonly tensor: Tensor };
+export type Piece = Uint8Array | Deferred | Late | TensorPiece;
 
 export interface WriteOptions {
   readonly signal?: AbortSignal;
@@ -55,7 +69,7 @@ interface Slot {
  * Write `pieces` to a new file.
  *
  * @param path must not exist
- * @returns    length and sha256 of what was written
+ * @returns    length and sha256 of what was written; no sha256 for a file with {@link Late} pieces
  * @throws EnvironmentError when the file system refuses; whatever a tensor's source throws
  */
 export async function writePieces(
@@ -67,14 +81,17 @@ export async function writePieces(
   const file = await open(path, 'wx').catch((error: unknown) =>
     Promise.reject(fileError(error, path, total)),
   );
-  const digest = (options.digest ?? true) ? createDigest(total) : undefined;
+  // A digest runs from the first byte to the last: with late pieces nobody knows the first ones in time.
+  const inOrder = !pieces.some((piece) => 'late' in piece);
+  const digest = inOrder && (options.digest ?? true) ? createDigest(total) : undefined;
   const slots = makeSlots(total);
   const writer = new SlotWriter(file, slots, options, digest);
   try {
     for (const piece of pieces) {
       options.signal?.throwIfAborted();
       if (piece instanceof Uint8Array) await writer.put(piece);
-      else if ('tensor' in piece) await writer.putTensor(piece.tensor);
+      else if ('tensor' in piece) await writer.putTensor(piece);
+      else if ('late' in piece) await writer.reserve(piece);
       else await writer.putDeferred(piece);
     }
     await writer.finish();
@@ -109,6 +126,7 @@ class SlotWriter {
   #position = 0;
   /** parts of the current slot that came straight from a source */
   #spans: { digest: SourceDigest; start: number; view: Uint8Array }[] = [];
+  readonly #late: { piece: Late; position: number }[] = [];
 
   constructor(file: FileHandle, slots: readonly Slot[], options: WriteOptions, digest: Digest | undefined) {
     this.#file = file;
@@ -131,20 +149,22 @@ class SlotWriter {
   }
 
   async putDeferred(piece: Deferred): Promise<void> {
-    const bytes = await piece.bytes();
-    if (bytes.length !== piece.length) {
-      throw new FormatError(`a deferred piece has ${bytes.length} bytes; ${piece.length} were announced`);
-    }
-    await this.put(bytes);
+    await this.put(await announced(piece));
   }
 
-  async putTensor(tensor: Tensor): Promise<void> {
+  async reserve(piece: Late): Promise<void> {
+    this.#late.push({ piece, position: this.#position + this.#used });
+    await this.put(new Uint8Array(piece.length));
+  }
+
+  async putTensor({ tensor, observe }: TensorPiece): Promise<void> {
     const { stored } = tensor;
     if (!stored) {
       let delivered = 0;
       for await (const chunk of tensor.chunks()) {
         delivered += chunk.length;
         if (delivered > byteLength(tensor)) break;
+        observe?.(chunk);
         await this.put(chunk);
       }
       if (delivered !== byteLength(tensor)) {
@@ -158,6 +178,7 @@ class SlotWriter {
     for (let at = stored.start; at < stored.end;) {
       const view = this.#free.subarray(0, Math.min(this.#free.length, stored.end - at));
       await stored.source.readInto(view, at);
+      observe?.(view);
       if (digest) this.#spans.push({ digest, start: at, view });
       at += view.length;
       await this.#advance(view.length);
@@ -167,6 +188,7 @@ class SlotWriter {
   async finish(): Promise<void> {
     if (this.#used > 0) await this.#emit();
     await Promise.all(this.#slots.map((slot) => slot.busy));
+    for (const { piece, position } of this.#late) await writeAll(this.#file, await announced(piece), position);
   }
 
   /** Wait for what is under way, whatever becomes of it. */
@@ -197,6 +219,12 @@ class SlotWriter {
     this.#slot = (this.#slot + 1) % this.#slots.length;
     await this.#slots[this.#slot].busy;
   }
+}
+
+async function announced(piece: Deferred): Promise<Uint8Array> {
+  const bytes = await piece.bytes();
+  if (bytes.length === piece.length) return bytes;
+  throw new FormatError(`a deferred piece has ${bytes.length} bytes; ${piece.length} were announced`);
 }
 
 async function writeAll(file: FileHandle, bytes: Uint8Array, position: number): Promise<void> {

@@ -188,7 +188,8 @@ class SlotWriter {
   async finish(): Promise<void> {
     if (this.#used > 0) await this.#emit();
     await Promise.all(this.#slots.map((slot) => slot.busy));
-    for (const { piece, position } of this.#late) await writeAll(this.#file, await announced(piece), position);
+    for (const { piece, position } of this.#late)
+      await writeAll(this.#file, await announced(piece), position);
   }
 
   /** Wait for what is under way, whatever becomes of it. */

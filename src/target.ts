@@ -66,23 +66,7 @@ export async function openTarget(path: string, options: TargetOptions = {}): Pro
     }
   }
   const folder = dirname(final);
-  const staging = join(folder, `.convert-beit-${randomBytes(6).toString('hex')}`);
-  await mkdir(staging).catch((error: unknown) => {
-    if (errorCode(error) === 'ENOENT' || errorCode(error) === 'ENOTDIR') {
-      throw new EnvironmentError(`the folder of --out ${shown} does not exist`, {
-        next: 'Create it first.',
-        cause: error,
-      });
-    }
-    throw fileError(error, folder);
-  });
-  // A process that ends at once (a second Ctrl-C) runs no `finally`.
-  const sweep = (): void => rmSync(staging, { recursive: true, force: true });
-  process.once('exit', sweep);
-  const done = async (): Promise<void> => {
-    await rm(staging, { recursive: true, force: true });
-    process.off('exit', sweep);
-  };
+  const { staging, done } = await openStaging(folder, `the folder of --out ${shown}`);
   return {
     path: final,
     staged: join(staging, basename(final)),
@@ -91,6 +75,98 @@ export async function openTarget(path: string, options: TargetOptions = {}): Pro
       await done();
     },
     discard: done,
+  };
+}
+
+export interface FolderOptions extends TargetOptions {
+  /** plain names of everything that will be written */
+  readonly files: readonly string[];
+}
+
+/**
+ * A folder of files that get their places together: a new folder appears whole by one rename; in an existing one the
+ * files are renamed one after another and all put back if one of them cannot get its place.
+ *
+ * @param path of the folder; may end with a slash
+ * @returns `staged` is the folder to write into now, `path` the one where the files will be
+ * @throws UsageError if `path` is no folder, or holds an input or (with `noClobber`) one of `files`;
+ *   EnvironmentError if the folder above is missing or not writable
+ */
+export async function openFolderTarget(path: string, options: FolderOptions): Promise<Target> {
+  const shown = printable(path, 300);
+  const final = await throughLinks(resolve(path));
+  const existing = await stat(final).catch(() => undefined);
+  if (existing && !existing.isDirectory()) {
+    throw new UsageError(`--out ${shown} is not a folder`, { next: 'Give the name of a folder to write.' });
+  }
+  if (existing) {
+    for (const name of options.files) await checkPlace(join(final, name), options);
+    const { staging, done } = await openStaging(final, `--out ${shown}`);
+    return {
+      path: final,
+      staged: staging,
+      async publish(names) {
+        await publish(final, staging, names);
+        await done();
+      },
+      discard: done,
+    };
+  }
+  const { staging, done } = await openStaging(dirname(final), `the folder of --out ${shown}`);
+  const staged = join(staging, basename(final));
+  await mkdir(staged);
+  return {
+    path: final,
+    staged,
+    async publish() {
+      await rename(staged, final).catch((error: unknown) => Promise.reject(fileError(error, final)));
+      await done();
+    },
+    discard: done,
+  };
+}
+
+/** May this name be written? */
+async function checkPlace(place: string, { noClobber, inputs }: TargetOptions): Promise<void> {
+  const shown = printable(place, 300);
+  const existing = await stat(place).catch(() => undefined);
+  if (!existing) return;
+  if (!existing.isFile())
+    throw new UsageError(`${shown} is not a regular file`, { next: 'Choose another --out.' });
+  if (noClobber) {
+    throw new UsageError(`${shown} exists, and --no-clobber says to keep it`, {
+      next: 'Choose another --out.',
+    });
+  }
+  for (const input of inputs ?? []) {
+    const source = await stat(input).catch(() => undefined);
+    if (source?.ino === existing.ino && source.dev === existing.dev) {
+      throw new UsageError(`${shown} is the file that is read`, { next: 'Choose another --out.' });
+    }
+  }
+}
+
+/** A new, empty folder inside `folder`; it goes away with `done`, or with the process. */
+async function openStaging(
+  folder: string,
+  subject: string,
+): Promise<{ staging: string; done: () => Promise<void> }> {
+  const staging = join(folder, `.convert-beit-${randomBytes(6).toString('hex')}`);
+  await mkdir(staging).catch((error: unknown) => {
+    if (errorCode(error) === 'ENOENT' || errorCode(error) === 'ENOTDIR') {
+      throw new EnvironmentError(`${subject} does not exist`, { next: 'Create it first.', cause: error });
+    }
+    throw fileError(error, folder);
+  });
+  // A process that ends at once (a second Ctrl-C) runs no `finally`.
+  const sweep = (): void => rmSync(staging, { recursive: true, force: true });
+  process.once('exit', sweep);
+  return {
+    staging,
+    async done() {
+      await rm(staging, { recursive: true, force: true });
+      process.off('exit', sweep);
+    },
   };
 }
 

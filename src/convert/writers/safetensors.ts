@@ -27,7 +27,10 @@ export function safetensorsPieces(tensors: StateDict, metadata: Metadata): Piece
   ];
 }
 
-function header(tensors: readonly (readonly [string, Tensor])[], metadata: ReadonlyMap<string, string>): Uint8Array {
+function header(
+  tensors: readonly (readonly [string, Tensor])[],
+  metadata: ReadonlyMap<string, string>,
+): Uint8Array {
   let at = 0;
   // Entries and not properties: `__proto__` and `1` are names like any other.
   const entries = [`"__metadata__":${object(metadata)}`];

@@ -48,7 +48,13 @@ export function zipPieces(records: readonly ZipRecord[]): Piece[] {
   };
   for (const { name, content } of records) {
     const size = lengthOf(content);
-    const entry: Entry = { name: new TextEncoder().encode(name), size, offset: at, large: size >= MAX_32, crc: 0 };
+    const entry: Entry = {
+      name: new TextEncoder().encode(name),
+      size,
+      offset: at,
+      large: size >= MAX_32,
+      crc: 0,
+    };
     entries.push(entry);
     add(localHeader(entry));
     add(checked(content, entry));
@@ -103,7 +109,9 @@ function fields(...list: readonly (readonly [bytes: 2 | 4 | 8, value: number])[]
 }
 
 function localHeader(entry: Entry): Uint8Array {
-  const zip64 = entry.large ? fields([2, ZIP64_ID], [2, 16], [8, entry.size], [8, entry.size]) : new Uint8Array(0);
+  const zip64 = entry.large
+    ? fields([2, ZIP64_ID], [2, 16], [8, entry.size], [8, entry.size])
+    : new Uint8Array(0);
   const before = entry.offset + 30 + entry.name.length + zip64.length + 4;
   const padding = (ALIGNMENT - (before % ALIGNMENT)) % ALIGNMENT;
   const head = fields(
@@ -135,7 +143,12 @@ function directoryEntry({ name, size, offset, large, crc }: Entry): Uint8Array {
       ? fields(
           [2, ZIP64_ID],
           [2, (large ? 16 : 0) + (far ? 8 : 0)],
-          ...(large ? ([[8, size], [8, size]] as const) : []),
+          ...(large
+            ? ([
+                [8, size],
+                [8, size],
+              ] as const)
+            : []),
           ...(far ? ([[8, offset]] as const) : []),
         )
       : new Uint8Array(0);

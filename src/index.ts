@@ -17,6 +17,8 @@ export {
 export { decodeImage, preprocess, type Preprocessing, type RgbImage } from './image.js';
 export {
   convert,
+  convertWeights,
+  diff,
   inspect,
   listCatalog,
   verify,
@@ -25,6 +27,8 @@ export {
   type CommonOptions,
   type ConvertOptions,
   type ConvertResult,
+  type DiffOptions,
+  type DiffResult,
   type FileSummary,
   type Inspection,
   type OutputSummary,
@@ -33,6 +37,9 @@ export {
   type SourceSummary,
   type VerifyOptions,
   type VerifyResult,
+  type WeightsOptions,
+  type WeightsOutput,
+  type WeightsResult,
 } from './pipeline.js';
 export type { OnProgress, ProgressEvent } from './progress.js';
 export type { Check, InputParity, LogitsParity, ParityReport, Prediction } from './verify/report.js';

@@ -4,9 +4,13 @@
 import { basename } from 'node:path';
 import { DEFAULT_CATALOG_NAME } from './convert/catalog-data.js';
 import { catalog } from './convert/catalog.js';
+import type { Checkpoint } from './convert/checkpoint.js';
 import { inspectCheckpoint, loadModel, type LoadOptions } from './convert/load.js';
+import { openCheckpoint } from './convert/open.js';
 import { parseSource, resolveSource, type ResolvedSource } from './convert/source.js';
 import { openFile } from './convert/sources/file.js';
+import { containerOf } from './convert/writers/container.js';
+import type { Expressed, WrittenOutput } from './convert/writers/index.js';
 import { prepareDigest, sha256Of } from './digest.js';
 import { InterruptedError, ParityError } from './errors.js';
 import { exportOnnx, type Exported } from './export/index.js';
@@ -14,15 +18,20 @@ import { requireClassifier, type BeitModel } from './model.js';
 import {
   outputSummary,
   sourceSummary,
+  weightsSummary,
   type CatalogEntry,
   type ConvertOptions,
   type ConvertResult,
+  type DiffOptions,
+  type DiffResult,
   type Inspection,
   type SourceOptions,
   type VerifyOptions,
   type VerifyResult,
+  type WeightsOptions,
+  type WeightsResult,
 } from './results.js';
-import { flushFile, openTarget } from './target.js';
+import { flushFile, openFolderTarget, openTarget } from './target.js';
 import type { ParityReport } from './verify/report.js';
 import { VERSION } from './version.js';
 
@@ -106,6 +115,91 @@ export async function verify(options: VerifyOptions): Promise<VerifyResult> {
     } finally {
       await model?.close();
       await file.close();
+    }
+  });
+}
+
+/**
+ * Write a checkpoint's weights for another framework; the file (or folder) gets its name only after it was read back.
+ *
+ * @throws like {@link convert}; LayoutError naming every tensor that the layout cannot express
+ */
+export async function convertWeights(options: WeightsOptions): Promise<WeightsResult> {
+  return await interruptible(options.signal, async () => {
+    const clock = stopwatch();
+    const verifying = options.verify ?? true;
+    const writers = await import('./convert/writers/index.js');
+    const plan = await writers.planOutput(options.out, options.to);
+    const resolved = await resolve(options);
+    prepareDigest((await stat(resolved.path).catch(() => undefined))?.size ?? 0);
+    const guards = { noClobber: options.noClobber, inputs: [resolved.path] };
+    const target = plan.folder
+      ? await openFolderTarget(options.out, { ...guards, files: writers.FOLDER_FILES })
+      : await openTarget(options.out, guards);
+    let model: BeitModel | undefined;
+    try {
+      model = await load(resolved, options);
+      const expressed = writers.express(model, plan.layout, options.drop);
+      for (const note of expressed.notes) options.onNote?.(note);
+      const read = clock.lap();
+      const written = await writers.writeOutput(model, expressed, plan, target.staged, {
+        toolVersion: VERSION,
+        digest: verifying || (options.digest ?? true),
+        signal: options.signal,
+        onProgress: (done, total) =>
+          options.onProgress?.({ phase: 'write', label: basename(target.path), done, total, unit: 'bytes' }),
+      });
+      const write = clock.lap();
+      const parity = verifying
+        ? await checkWritten(target.staged, written, model, expressed, options)
+        : SKIPPED;
+      const verify = clock.lap();
+      options.signal?.throwIfAborted();
+      await target.publish(written.files.map(({ path }) => basename(path)));
+      return {
+        source: sourceSummary(model, written.sourceSha256),
+        output: weightsSummary(written, expressed, plan, target.path),
+        parity,
+        notes: expressed.notes,
+        seconds: { total: clock.total(), read, write, verify },
+        peakMemoryBytes: peakMemoryBytes(),
+      };
+    } finally {
+      await model?.close();
+      await target.discard();
+    }
+  });
+}
+
+/** Is this output a weights file, or a folder of one, rather than ONNX? */
+export function writesWeights(options: Pick<WeightsOptions, 'out' | 'to'>): boolean {
+  return options.to !== undefined || containerOf(options.out) !== undefined;
+}
+
+/** Two checkpoints of any layouts, tensor by tensor. Same errors as {@link inspect}. */
+export async function diff(options: DiffOptions): Promise<DiffResult> {
+  return await interruptible(options.signal, async () => {
+    const clock = stopwatch();
+    const { diffCheckpoints, isEqual } = await import('./convert/diff.js');
+    const opened: Checkpoint[] = [];
+    try {
+      for (const src of [options.a, options.b]) {
+        opened.push(await openCheckpoint((await resolve({ ...options, src })).path));
+      }
+      const [a, b] = opened;
+      const result = await diffCheckpoints(a, b, {
+        signal: options.signal,
+        onProgress: (done, total) =>
+          options.onProgress?.({ phase: 'compare', label: 'tensors', done, total, unit: 'bytes' }),
+      });
+      return {
+        equal: isEqual(result),
+        ...result,
+        seconds: clock.total(),
+        peakMemoryBytes: peakMemoryBytes(),
+      };
+    } finally {
+      for (const checkpoint of opened) await checkpoint.close();
     }
   });
 }
@@ -215,6 +309,42 @@ async function check(
   }
   await flushed;
   return report;
+}
+
+async function checkWritten(
+  path: string,
+  { files, weights }: WrittenOutput,
+  model: BeitModel,
+  expressed: Expressed,
+  options: WeightsOptions,
+): Promise<ParityReport> {
+  const clock = stopwatch();
+  const flushed = Promise.all(files.map((file) => flushFile(file.path)));
+  flushed.catch(() => undefined);
+  const { checkWeights } = await import('./convert/writers/index.js');
+  const checks = await checkWeights(path, model, expressed, {
+    folder: weights.path !== path,
+    signal: options.signal,
+    onProgress: (done, total) =>
+      options.onProgress?.({ phase: 'compare', label: basename(path), done, total, unit: 'steps' }),
+  });
+  const passed = checks.every((check) => check.passed);
+  const report: ParityReport = {
+    verdict: passed ? 'passed' : 'failed',
+    checks,
+    inputs: [],
+    seconds: clock.total(),
+  };
+  if (passed) {
+    await flushed;
+    return report;
+  }
+  const details = checks.filter((check) => !check.passed && !check.notRun).map(({ detail }) => detail);
+  throw new ParityError(
+    `${basename(path)} does not reproduce ${model.provenance.id}: ${details.join('; ')}`,
+    report,
+    { next: 'Nothing was written. Please report this with the output of --json.' },
+  );
 }
 
 async function readImages(

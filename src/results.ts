@@ -1,8 +1,11 @@
 /**
  * What the verbs take and what they return, and how it is summed up.
  */
+import { basename, join } from 'node:path';
 import { complexity, type BeitConfig } from './beit.js';
+import type { CheckpointDiff } from './convert/diff.js';
 import type { CheckpointInspection } from './convert/load.js';
+import type { Expressed, OutputPlan, WrittenOutput } from './convert/writers/index.js';
 import type { Exported } from './export/index.js';
 import type { Preprocessing } from './image.js';
 import type { BeitModel } from './model.js';
@@ -55,6 +58,21 @@ export interface ConvertOptions extends SourceOptions, CheckOptions {
   readonly digest?: boolean;
 }
 
+/** How weights are written for another framework. */
+export interface WeightsOptions extends SourceOptions {
+  /** `.safetensors`, `.pth`, `.pt` or `.bin`; for transformers also a folder (existing, or ending in a slash) */
+  readonly out: string;
+  /** layout to write; default `mmpretrain` */
+  readonly to?: 'official' | 'timm' | 'transformers' | 'mmpretrain';
+  /** tensors that the layout cannot express and that may be left out; a `*` at the end stands for any rest */
+  readonly drop?: readonly string[];
+  /** read the file back and compare every tensor; default true */
+  readonly verify?: boolean;
+  readonly noClobber?: boolean;
+  /** compute the written files' sha256 also without verification; default true */
+  readonly digest?: boolean;
+}
+
 export interface VerifyOptions extends SourceOptions, CheckOptions {
   readonly model: string;
 }
@@ -94,6 +112,45 @@ export interface OutputSummary extends FileSummary {
   readonly irVersion: number;
   readonly inputs: readonly PortSummary[];
   readonly outputs: readonly PortSummary[];
+}
+
+/** A weights file, or the folder it is in. */
+export interface WeightsOutput extends FileSummary {
+  /** of the weights file; with a folder, everything that was written is in `files` */
+  readonly path: string;
+  readonly container: 'safetensors' | 'torch zip';
+  readonly layout: string;
+  /** in the written layout's names, index buffers among them */
+  readonly tensors: number;
+  /** index buffers, which the layout's own files have and which are rebuilt */
+  readonly buffers: number;
+  /** what was left out on request, in the source's names */
+  readonly dropped: readonly string[];
+  /** every file, when a folder was written */
+  readonly files?: readonly FileSummary[];
+}
+
+export interface WeightsResult {
+  readonly source: SourceSummary;
+  readonly output: WeightsOutput;
+  /** the file read back: `structure`, `inventory`, `provenance`; no inputs, because nothing is computed */
+  readonly parity: ParityReport;
+  readonly notes: readonly string[];
+  readonly seconds: ConvertResult['seconds'];
+  readonly peakMemoryBytes: number;
+}
+
+/** Two checkpoints, tensor by tensor. */
+export interface DiffResult extends CheckpointDiff {
+  readonly equal: boolean;
+  readonly seconds: number;
+  readonly peakMemoryBytes: number;
+}
+
+export interface DiffOptions extends CommonOptions {
+  /** a source each: `official…`, `hf:…` or a path */
+  readonly a: string;
+  readonly b: string;
 }
 
 export interface ConvertResult {
@@ -176,5 +233,27 @@ export function outputSummary(exported: Exported, path: string): OutputSummary {
     irVersion: exported.irVersion,
     inputs: exported.inputs.map(port),
     outputs: exported.outputs.map(port),
+  };
+}
+
+/** @param path where the file or folder is now */
+export function weightsSummary(
+  written: WrittenOutput,
+  expressed: Expressed,
+  plan: OutputPlan,
+  path: string,
+): WeightsOutput {
+  const placed = (file: FileSummary): FileSummary => ({
+    ...file,
+    path: plan.folder ? join(path, basename(file.path)) : path,
+  });
+  return {
+    ...placed(written.weights),
+    container: plan.container,
+    layout: expressed.layout.name,
+    tensors: expressed.tensors.size,
+    buffers: expressed.buffers.size,
+    dropped: expressed.dropped,
+    ...(plan.folder && { files: written.files.map(placed) }),
   };
 }

@@ -10,6 +10,7 @@ export type Shell = 'bash' | 'zsh' | 'fish';
 const ARGUMENT_KINDS: ReadonlyMap<string, ValueKind> = new Map([
   ['source', 'source'],
   ['model', 'file'],
+  ['a', 'source'],
 ]);
 
 function optionModel(option: Option): OptionModel {

@@ -7,7 +7,10 @@ import type { TerminalStream } from './style.js';
 
 export const NAME = 'convert-beit';
 
-export type Pipeline = Pick<typeof pipeline, 'convert' | 'verify' | 'inspect' | 'listCatalog'>;
+export type Pipeline = Pick<
+  typeof pipeline,
+  'convert' | 'convertWeights' | 'writesWeights' | 'diff' | 'verify' | 'inspect' | 'listCatalog'
+>;
 
 export interface OutputStream extends TerminalStream {
   write(text: string): unknown;

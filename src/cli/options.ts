@@ -56,10 +56,24 @@ export const OPTIONS = {
       .mustBeGiven()
       .argParser(text),
   out: () =>
-    make('--out <file>', 'the ONNX file to write; replaced only by a verified one')
+    make(
+      '--out <file>',
+      'what to write, by its ending: ONNX, or weights (.safetensors, .pth, .pt, .bin); replaced only by a verified one',
+    )
       .takes('file')
       .mustBeGiven()
       .argParser(text),
+  to: () =>
+    make(
+      '--to <layout>',
+      'weights for this framework (default: mmpretrain); a folder for transformers',
+    ).choices(['official', 'timm', 'transformers', 'mmpretrain']),
+  drop: () =>
+    make(
+      '--drop <name...>',
+      'leave out tensors that the layout cannot express; name* for all that start so',
+    ).argParser(texts),
+  all: () => make('--all', 'show equal tensors too'),
   config: () =>
     make('--config <file>', "what shapes cannot tell, with the field names of transformers' BEiT config.json")
       .takes('file')

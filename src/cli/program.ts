@@ -7,6 +7,7 @@ import { UsageError, printable } from '../errors.js';
 import { VERSION } from '../version.js';
 import { completionCommand } from './commands/completion.js';
 import { convertCommand } from './commands/convert.js';
+import { diffCommand } from './commands/diff.js';
 import { inspectCommand } from './commands/inspect.js';
 import { listCommand } from './commands/list.js';
 import { verifyCommand } from './commands/verify.js';
@@ -40,11 +41,12 @@ export function createProgram(deps: CliDeps): Command {
 Examples:
   convert-beit --src official --out model.onnx
   convert-beit --src ./checkpoint.safetensors --out model.onnx
+  convert-beit --src official --out beit.pth --to mmpretrain
   convert-beit list
   convert-beit inspect official
 
 Exit codes:
-  0 fine, 1 failed, 2 usage, 3 bad input, 4 parity not reached, 5 network, 130 after Ctrl-C
+  0 fine, 1 failed (diff: not equal), 2 usage, 3 bad input, 4 parity not reached, 5 network, 130 after Ctrl-C
 
 Environment:
   HF_ENDPOINT, HF_TOKEN, HF_HOME, HF_HUB_CACHE, HF_HUB_OFFLINE, NO_COLOR, FORCE_COLOR`,
@@ -52,6 +54,7 @@ Environment:
   program.addCommand(convertCommand(deps));
   program.addCommand(verifyCommand(deps));
   program.addCommand(inspectCommand(deps));
+  program.addCommand(diffCommand(deps));
   program.addCommand(listCommand(deps));
   program.addCommand(completionCommand(deps));
   program.hook('preAction', (_, command) => {

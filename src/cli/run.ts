@@ -5,7 +5,7 @@ import { CommanderError } from 'commander';
 import type { CliDeps } from './deps.js';
 import { EXIT, describeFailure, type Failure } from './exit.js';
 import { createProgram, withDefaultCommand } from './program.js';
-import { Interruption } from './session.js';
+import { ExitRequest, Interruption } from './session.js';
 import { createStyle, wantsColour } from './style.js';
 
 /** @param args without the program's own name */
@@ -16,6 +16,7 @@ export async function run(args: readonly string[], deps: CliDeps): Promise<numbe
   } catch (error) {
     // Commander throws after printing help or the version; help nobody asked for is a usage error.
     if (error instanceof CommanderError) return error.exitCode === 0 ? EXIT.ok : EXIT.usage;
+    if (error instanceof ExitRequest) return error.exitCode;
     const failure =
       error instanceof Interruption ? describeFailure(error.cause, error.signal) : describeFailure(error);
     await tell(failure, args, deps);

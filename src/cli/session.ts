@@ -104,3 +104,14 @@ export class Interruption extends Error {
     this.signal = signal;
   }
 }
+
+/** Thrown when everything was said, and the answer is an exit code other than 0. */
+export class ExitRequest extends Error {
+  readonly exitCode: number;
+
+  constructor(exitCode: number) {
+    super(`exit code ${exitCode}`);
+    this.name = 'ExitRequest';
+    this.exitCode = exitCode;
+  }
+}

@@ -136,7 +136,7 @@ function elementAt(bytes: Uint8Array, element: number, width: number): bigint | 
 }
 
 /** The rebuilt index as little-endian integers of 4 or 8 bytes. */
-function indexBytes(window: readonly [number, number], width: number): Uint8Array {
+export function indexBytes(window: readonly [number, number], width: number): Uint8Array {
   const index = relativePositionIndex(window);
   if (width === 4) return new Uint8Array(index.buffer);
   // All entries are small and positive: the upper halves stay zero.

@@ -1,11 +1,14 @@
 /** `convert-beit convert`: the default command. */
 import { Command } from 'commander';
+import { UsageError } from '../../errors.js';
 import type { CliDeps } from '../deps.js';
 import { OPTIONS, sourceOptions, type SourceFlags } from '../options.js';
 import { Session } from '../session.js';
 
 interface ConvertFlags extends SourceFlags {
   readonly out: string;
+  readonly to?: 'official' | 'timm' | 'transformers' | 'mmpretrain';
+  readonly drop?: readonly string[];
   readonly opset?: number;
   readonly externalData?: boolean;
   readonly verify: boolean;
@@ -22,9 +25,13 @@ Sources:
 
 export function convertCommand(deps: CliDeps): Command {
   return new Command('convert')
-    .description('convert a checkpoint to ONNX and verify what was written (the default command)')
+    .description(
+      'convert a checkpoint to ONNX, or to another framework’s weights, and verify it (the default command)',
+    )
     .addOption(OPTIONS.src())
     .addOption(OPTIONS.out())
+    .addOption(OPTIONS.to())
+    .addOption(OPTIONS.drop())
     .addOption(OPTIONS.config())
     .addOption(OPTIONS.layout())
     .addOption(OPTIONS.beitVersion())
@@ -49,26 +56,48 @@ export function convertCommand(deps: CliDeps): Command {
 Examples:
   convert-beit --src official --out model.onnx
   convert-beit --src official:beitv2_base_patch16_224_pt1k_ft21kto1k --out v2.onnx --image cat.jpg
-  convert-beit --src ./checkpoint.safetensors --config ./config.json --out model.onnx --json`,
+  convert-beit --src ./checkpoint.safetensors --config ./config.json --out model.onnx --json
+  convert-beit --src official --out beit.pth
+  convert-beit --src ./mmpretrain.pth --out model/ --to transformers`,
     )
     .action(async (flags: ConvertFlags) => {
       const session = new Session(deps, flags);
-      const { convert } = await session.pipeline();
-      const result = await session.work((common) =>
-        convert({
-          ...sourceOptions(flags),
-          out: flags.out,
-          opset: flags.opset,
-          externalData: flags.externalData,
-          verify: flags.verify,
-          // Without a proof and without a program that reads it, nobody waits for the digest either.
-          ...(!flags.verify && flags.json !== true && { digest: false }),
-          noClobber: !flags.clobber,
-          ...common,
-        }),
+      const { convert, convertWeights, writesWeights } = await session.pipeline();
+      const common = {
+        out: flags.out,
+        verify: flags.verify,
+        // Without a proof and without a program that reads it, nobody waits for the digest either.
+        ...(!flags.verify && flags.json !== true && { digest: false }),
+        noClobber: !flags.clobber,
+      };
+      if (writesWeights(flags)) {
+        refuse(flags, ONNX_ONLY, 'is for ONNX, --out and --to say weights');
+        const { src, configPath, sharedTable, version } = sourceOptions(flags);
+        const options = { src, configPath, sharedTable, version, to: flags.to, drop: flags.drop, ...common };
+        const result = await session.work((rest) => convertWeights({ ...options, ...rest }));
+        await session.answer(result, async () =>
+          (await import('../show/weights.js')).showWeights(result, session),
+        );
+        return;
+      }
+      refuse(flags, WEIGHTS_ONLY, 'is for weights, --out says ONNX');
+      const { opset, externalData } = flags;
+      const result = await session.work((rest) =>
+        convert({ ...sourceOptions(flags), opset, externalData, ...common, ...rest }),
       );
       await session.answer(result, async () =>
         (await import('../show/result.js')).showConversion(result, session),
       );
     });
+}
+
+const ONNX_ONLY = ['opset', 'externalData', 'samples', 'seed', 'image', 'threads'] as const;
+const WEIGHTS_ONLY = ['drop'] as const;
+
+/** An option that would have no effect is a mistake, not a wish to ignore. */
+function refuse(flags: ConvertFlags, names: readonly (keyof ConvertFlags)[], why: string): void {
+  const given = names.find((name) => flags[name] !== undefined);
+  if (given === undefined) return;
+  const option = `--${given.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`)}`;
+  throw new UsageError(`${option} ${why}`, { next: 'Leave it out, or give another --out.' });
 }

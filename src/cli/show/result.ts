@@ -68,7 +68,7 @@ export function showVerification(result: VerifyResult, view: View): string[] {
   );
 }
 
-function sourceLines(source: SourceSummary, { style }: View): string[] {
+export function sourceLines(source: SourceSummary, { style }: View): string[] {
   const prefix = source.prefix === undefined ? '' : `, prefix ${printable(source.prefix)} stripped`;
   const { id, commit, files } = source;
   // A local file is called by its own name: once is enough.
@@ -87,7 +87,7 @@ function sourceLines(source: SourceSummary, { style }: View): string[] {
   ];
 }
 
-function fileLines(file: FileSummary, { style }: View): string[] {
+export function fileLines(file: FileSummary, { style }: View): string[] {
   return [
     `${style.bold(printable(basename(file.path), 300))}, ${formatBytes(file.bytes)}`,
     ...(file.sha256 === undefined ? [] : [style.dim(`sha256 ${file.sha256}`)]),
@@ -111,7 +111,7 @@ function paritySections(parity: ParityReport, source: SourceSummary, view: View)
 }
 
 /** Notes that were not on the screen already. */
-function notesSection(source: SourceSummary, view: View): Section[] {
+export function notesSection(source: SourceSummary, view: View): Section[] {
   const lines = source.notes.filter((note) => !view.said.has(note)).map((note) => printable(note, 400));
   return lines.length === 0 ? [] : [{ title: 'notes', lines }];
 }

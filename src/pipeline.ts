@@ -139,7 +139,7 @@ export async function convertWeights(options: WeightsOptions): Promise<WeightsRe
     let model: BeitModel | undefined;
     try {
       model = await load(resolved, options);
-      const expressed = writers.express(model, plan.layout, options.drop);
+      const expressed = await writers.express(model, plan.layout, options.drop);
       for (const note of expressed.notes) options.onNote?.(note);
       const read = clock.lap();
       const written = await writers.writeOutput(model, expressed, plan, target.staged, {

@@ -64,7 +64,7 @@ export interface WeightsOptions extends SourceOptions {
   readonly out: string;
   /** layout to write; default `mmpretrain` */
   readonly to?: 'official' | 'timm' | 'transformers' | 'mmpretrain';
-  /** tensors that the layout cannot express and that may be left out; a `*` at the end stands for any rest */
+  /** tensors that the layout cannot express and that may be left out; a `*` stands for any part of a name */
   readonly drop?: readonly string[];
   /** read the file back and compare every tensor; default true */
   readonly verify?: boolean;

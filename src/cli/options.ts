@@ -71,7 +71,7 @@ export const OPTIONS = {
   drop: () =>
     make(
       '--drop <name...>',
-      'leave out tensors that the layout cannot express; name* for all that start so',
+      'leave out tensors that the layout cannot express; * stands for any part of a name',
     ).argParser(texts),
   all: () => make('--all', 'show equal tensors too'),
   config: () =>

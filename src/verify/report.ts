@@ -117,7 +117,8 @@ function likelyCause({ verdict, checks, logits }: ParityReport): string | undefi
   const state = new Map(checks.map((check) => [check.name, check]));
   const failed = (name: Check['name']): boolean =>
     state.get(name)?.passed === false && !state.get(name)?.notRun;
-  if (state.get('logits')?.notRun) return undefined;
+  // Weights files have no logits: the findings say it all.
+  if (!state.has('logits') || state.get('logits')?.notRun) return undefined;
   if (failed('provenance'))
     return 'The weights in the file are not those of the source: it was made from another checkpoint, or altered.';
   if (failed('inventory'))

@@ -66,7 +66,8 @@ export async function checkWeights(
 async function checkConfig(folder: string, model: BeitModel, expressed: Expressed): Promise<void> {
   const again = await loadModel(folder, { layout: expressed.layout.name });
   await again.close();
-  const wanted = { ...model.config, ...(expressed.layout.name === 'transformers' && withBiases(model)) };
+  // A folder is transformers', whose q and v always have biases and whose k never has one.
+  const wanted = { ...model.config, qvBias: true, qkvBias: false };
   const odd = Object.keys(wanted).filter(
     (field) =>
       JSON.stringify(wanted[field as keyof typeof wanted]) !==
@@ -74,11 +75,6 @@ async function checkConfig(folder: string, model: BeitModel, expressed: Expresse
   );
   if (odd.length > 0)
     throw new LayoutError(`config.json gives another ${odd.join(', ')} than the source has`);
-}
-
-/** transformers always has biases of q and v. */
-function withBiases({ config }: BeitModel): { readonly qvBias?: boolean } {
-  return config.qkvBias ? {} : { qvBias: true };
 }
 
 async function compareAll(

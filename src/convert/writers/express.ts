@@ -4,11 +4,11 @@
 import { SHARED_TABLE, TABLE, tokenCount, type BeitConfig } from '../../beit.js';
 import { LayoutError, UsageError, listNames, printable } from '../../errors.js';
 import type { BeitModel } from '../../model.js';
-import { zeros } from '../../tensor-rows.js';
-import { memoryTensor, type StateDict, type Tensor } from '../../tensor.js';
+import { splitRows, zeros } from '../../tensor-rows.js';
+import { memoryTensor, readFloat64, type StateDict, type Tensor } from '../../tensor.js';
 import { invertLayout, type Layout } from '../layout.js';
 import { indexBytes } from '../relative-position.js';
-import { obstacles, type Obstacle } from './obstacles.js';
+import { isQkvBias, obstacles, splitsBias, type Obstacle } from './obstacles.js';
 
 export interface Expressed {
   readonly layout: Layout;
@@ -25,40 +25,73 @@ export interface Expressed {
 }
 
 /**
- * Put a model into a layout. Lazy: no weight is read.
+ * Put a model into a layout. Lazy: no weight is read, but for the biases of k that may not be left out unasked.
  *
- * @param drop names (the source's or canonical; a `*` at the end stands for any rest) of tensors to leave out
+ * @param drop names (the source's or canonical; a `*` stands for any part) of tensors to leave out
  * @throws LayoutError naming every tensor that the layout cannot express, and why; UsageError for a `drop` that names
  *   no tensor, or one that has a place
  */
-export function express(model: BeitModel, layout: Layout, drop: readonly string[] = []): Expressed {
+export async function express(
+  model: BeitModel,
+  layout: Layout,
+  drop: readonly string[] = [],
+): Promise<Expressed> {
   const { config } = model;
-  const found = obstacles(config, model.tensors, layout);
-  const { kept, dropped } = leaveOut(model, layout, found, drop);
+  const keyBiases = splitsBias(layout) ? await nonzeroKeyBiases(model.tensors) : [];
+  const found = obstacles(config, model.tensors, layout, keyBiases);
+  const gone = leftOut(model, layout, found, drop);
   const notes = loaderNotes(config, layout);
+  const dropped = [...gone].map((name) => nameIn(model, name) + (isQkvBias(name) ? ' (its part for k)' : ''));
   if (dropped.length > 0) {
-    notes.push(`left out as asked: ${listNames(dropped)}; the file is not the whole model`);
+    notes.push(`left out as asked: ${listNames(dropped)}`);
   }
   const weights = new Map<string, Tensor>();
   const buffers = new Map<string, Tensor>();
   const both = new Map<string, Tensor>();
   const index = layout.storesIndex ? indexTensor(config) : undefined;
-  for (const [name, tensor] of kept) {
-    weights.set(name, tensor);
-    both.set(name, tensor);
+  for (const [name, tensor] of model.tensors) {
+    for (const [place, part] of placed(name, tensor, config, layout)) {
+      if (gone.has(place)) continue;
+      weights.set(place, part);
+      both.set(place, part);
+    }
     if (index && isTable(name)) {
       const buffer = name.replace('relative_position_bias_table', 'relative_position_index');
       buffers.set(buffer, index);
       both.set(buffer, index);
     }
-    if (layout.name === 'transformers' && !config.qvBias && name.endsWith('.attn.qkv.weight')) {
-      for (const [bias, zero] of zeroBiases(name, tensor)) {
-        weights.set(bias, zero);
-        both.set(bias, zero);
-      }
-    }
   }
   return { layout, tensors: invertLayout(layout, both), weights, buffers, dropped, notes };
+}
+
+/** A tensor as the layout's rules take it: nearly always itself. */
+function placed(
+  name: string,
+  tensor: Tensor,
+  config: BeitConfig,
+  layout: Layout,
+): readonly (readonly [string, Tensor])[] {
+  if (splitsBias(layout) && isQkvBias(name)) {
+    const [q, , v] = splitRows(tensor, 3);
+    const at = name.slice(0, -'qkv.bias'.length);
+    return [
+      [`${at}q_bias`, q],
+      [`${at}v_bias`, v],
+    ];
+  }
+  const bare = !config.qvBias && !config.qkvBias && layout.name === 'transformers';
+  if (bare && name.endsWith('.attn.qkv.weight')) return [[name, tensor], ...zeroBiases(name, tensor)];
+  return [[name, tensor]];
+}
+
+async function nonzeroKeyBiases(tensors: StateDict): Promise<string[]> {
+  const out: string[] = [];
+  for (const [name, tensor] of tensors) {
+    if (!isQkvBias(name)) continue;
+    const values = await readFloat64(splitRows(tensor, 3)[1]);
+    if (values.some((value) => value !== 0)) out.push(name);
+  }
+  return out;
 }
 
 function isTable(canonical: string): boolean {
@@ -82,28 +115,28 @@ function zeroBiases(qkvWeight: string, { dtype, shape }: Tensor): [string, Tenso
   ];
 }
 
-function leaveOut(
+/** Canonical names that are left out as asked; everything else that stands in the way is an error. */
+function leftOut(
   model: BeitModel,
   layout: Layout,
   found: readonly Obstacle[],
   drop: readonly string[],
-): { kept: StateDict; dropped: string[] } {
-  const nameOf = (canonical: string): string => model.sourceNames.get(canonical) ?? canonical;
+): Set<string> {
+  const nameOf = (canonical: string): string => nameIn(model, canonical);
   const homeless = new Set(found.filter(({ droppable }) => droppable).flatMap(({ names }) => names));
   const gone = new Set<string>();
   for (const pattern of drop) {
-    const fits = (name: string): boolean =>
-      pattern.endsWith('*') ? name.startsWith(pattern.slice(0, -1)) : name === pattern;
+    const fits = matcher(pattern);
     const meant = [...model.tensors.keys()].filter((name) => fits(name) || fits(nameOf(name)));
     if (meant.length === 0) {
       throw new UsageError(`--drop ${printable(pattern)}: the source has no tensor of that name`, {
-        next: 'Names are those that convert-beit inspect shows; a * at the end stands for any rest.',
+        next: 'Names are those that convert-beit inspect shows; a * stands for any part of them.',
       });
     }
-    const placed = meant.filter((name) => !homeless.has(name));
-    if (placed.length > 0) {
+    const placeable = meant.filter((name) => !homeless.has(name));
+    if (placeable.length > 0) {
       throw new UsageError(
-        `--drop ${printable(pattern)}: ${layout.name} has a place for ${listNames(placed.map(nameOf))}`,
+        `--drop ${printable(pattern)}: ${layout.name} has a place for ${listNames(placeable.map(nameOf))}`,
         { next: 'Only what the target cannot express can be left out.' },
       );
     }
@@ -112,30 +145,47 @@ function leaveOut(
   const open = found
     .map((obstacle) => ({ ...obstacle, names: obstacle.names.filter((name) => !gone.has(name)) }))
     .filter(({ names }) => names.length > 0);
-  if (open.length > 0) throw cannotExpress(layout, open, nameOf);
-  return {
-    kept: new Map([...model.tensors].filter(([name]) => !gone.has(name))),
-    dropped: [...gone].map(nameOf),
-  };
+  if (open.length > 0) throw cannotExpress(model, layout, open);
+  return gone;
 }
 
-function cannotExpress(
-  layout: Layout,
-  open: readonly Obstacle[],
-  nameOf: (canonical: string) => string,
-): LayoutError {
-  const reasons = open.map(({ names, why }) => `${listNames(names.map(nameOf))} (${why})`);
+function nameIn(model: BeitModel, canonical: string): string {
+  return model.sourceNames.get(canonical) ?? canonical;
+}
+
+/** `*` stands for any part of a name, everything else for itself. */
+function matcher(pattern: string): (name: string) => boolean {
+  const literal = pattern.split('*').map((part) => part.replace(/[.*+?^${}()|[\]\\]/g, '\\$&'));
+  const expression = new RegExp(`^${literal.join('.*')}$`, 's');
+  return (name) => expression.test(name);
+}
+
+function cannotExpress(model: BeitModel, layout: Layout, open: readonly Obstacle[]): LayoutError {
+  const reasons = open.map(
+    ({ names, why }) => `${listNames(names.map((name) => nameIn(model, name)))} (${why})`,
+  );
   const droppable = open.every((obstacle) => obstacle.droppable);
+  const options = dropOptions(
+    model,
+    open.flatMap(({ names }) => names),
+  );
   return new LayoutError(`${layout.name} cannot express ${reasons.join(', ')}`, {
     next: droppable
-      ? `Choose another --to, or leave them out: ${dropOptions(open.flatMap(({ names }) => names.map(nameOf)))}.`
+      ? `Choose another --to, or leave it out: ${options}.`
       : 'Choose another --to, or convert to ONNX.',
   });
 }
 
-/** `--drop` for these names, as short as a person would write it. */
-function dropOptions(names: readonly string[]): string {
-  const shown = names.length <= 3 ? names : [...new Set(names.map((name) => `${/^[^.]*/.exec(name)![0]}*`))];
+/** `--drop` for these canonical names, as short as a person would write it. */
+function dropOptions(model: BeitModel, canonical: readonly string[]): string {
+  const names = canonical.map((name) => nameIn(model, name));
+  const every = new Set(names);
+  const root = (name: string): string => /^[^.]*/.exec(name)![0];
+  const others = new Set([...model.sourceNames.values()].filter((name) => !every.has(name)).map(root));
+  const patterns = names.map((name) =>
+    others.has(root(name)) ? name.replace(/\.\d+\./g, '.*.') : `${root(name)}*`,
+  );
+  const shown = names.length <= 2 ? names : [...new Set(patterns)];
   return shown
     .slice(0, 6)
     .map((name) => `--drop ${/[*\s]/.test(name) ? `'${printable(name)}'` : printable(name)}`)
@@ -147,7 +197,7 @@ function loaderNotes(config: BeitConfig, layout: Layout): string[] {
   const notes: string[] = [];
   const { imageSize, window, patchSize } = config;
   const covered = [window[0] * patchSize, window[1] * patchSize];
-  if (layout.name === 'transformers' && !config.qvBias) {
+  if (layout.name === 'transformers' && !config.qvBias && !config.qkvBias) {
     notes.push('query and value biases of zeros are added: transformers always has them');
   }
   if (layout.name !== 'transformers' && config.layerNormEps !== 1e-6) {

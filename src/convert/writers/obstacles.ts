@@ -16,16 +16,41 @@ export interface Obstacle {
 
 /** Names that some layout has no place for, and why; the first pattern that fits is said. */
 const HOMELESS: readonly (readonly [pattern: RegExp, layout: string | undefined, why: string])[] = [
-  [/\.attn\.qkv\.bias$/, undefined, 'its k never has a bias, this model was built with bias=True'],
   [/^(neck|head)\.cls_pt_/, 'mmpretrain', 'it has one norm and one head for both outputs of pre-training'],
   [/^neck\.|^head\.cls_pt_/, undefined, 'it has no second output in pre-training'],
   [/^backbone\.mask_token$|^head\.cls_head\./, undefined, 'it has no pre-training models'],
   [/^decode_head\.|^auxiliary_head\.|\.fpn\d\./, undefined, 'it has no segmentation models'],
 ];
 
-/** Everything that stands in the way, in the model's order. */
-export function obstacles(config: BeitConfig, tensors: StateDict, layout: Layout): Obstacle[] {
-  return [...homeless([...tensors.keys()], layout), ...notComputed(config, tensors, layout)];
+/**
+ * Everything that stands in the way, in the model's order.
+ *
+ * @param keyBiases canonical names of qkv biases whose part for k is not zero, where the layout has no such part
+ */
+export function obstacles(
+  config: BeitConfig,
+  tensors: StateDict,
+  layout: Layout,
+  keyBiases: readonly string[],
+): Obstacle[] {
+  const named = [...tensors.keys()].filter((name) => !(splitsBias(layout) && isQkvBias(name)));
+  const why =
+    'it has no bias of k; softmax does not see one, so leaving it out changes nothing but rounding, and q and v keep theirs';
+  return [
+    ...homeless(named, layout),
+    ...notComputed(config, tensors, layout),
+    ...(keyBiases.length > 0 ? [{ names: keyBiases, why, droppable: true }] : []),
+  ];
+}
+
+/** Does the layout have q_bias and v_bias only? */
+export function splitsBias(layout: Layout): boolean {
+  return layout.name !== 'mmpretrain';
+}
+
+/** mmpretrain `bias=True`: one bias of q, k and v. */
+export function isQkvBias(canonical: string): boolean {
+  return canonical.endsWith('.attn.qkv.bias');
 }
 
 function homeless(names: readonly string[], layout: Layout): Obstacle[] {

@@ -96,6 +96,24 @@ export function preprocessorJson(preprocessing: Preprocessing): string {
   });
 }
 
+/** Python tells 0.0 from 0, and transformers 5 refuses an int where its config says float. */
+const FLOATS: ReadonlySet<string> = new Set([
+  'layer_norm_eps',
+  'layer_scale_init_value',
+  'rescale_factor',
+  'image_mean',
+  'image_std',
+]);
+
 function json(value: object): string {
-  return `${JSON.stringify(value, undefined, 2)}\n`;
+  const marked = (number: number): string => `float:${Number.isInteger(number) ? number.toFixed(1) : number}`;
+  const text = JSON.stringify(
+    value,
+    (key, inner: unknown) => {
+      if (!FLOATS.has(key)) return inner;
+      return Array.isArray(inner) ? inner.map((item) => marked(item as number)) : marked(inner as number);
+    },
+    2,
+  );
+  return `${text.replace(/"float:([-+.e\d]+)"/g, '$1')}\n`;
 }

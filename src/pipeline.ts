@@ -131,14 +131,14 @@ export async function convertWeights(options: WeightsOptions): Promise<WeightsRe
     const writers = await import('./convert/writers/index.js');
     const plan = await writers.planOutput(options.out, options.to);
     const resolved = await resolve(options);
-    prepareDigest((await stat(resolved.path).catch(() => undefined))?.size ?? 0);
+    prepareDigest(resolved.path);
     const guards = { noClobber: options.noClobber, inputs: [resolved.path] };
     const target = plan.folder
       ? await openFolderTarget(options.out, { ...guards, files: writers.FOLDER_FILES })
       : await openTarget(options.out, guards);
     let model: BeitModel | undefined;
     try {
-      model = await load(resolved, options);
+      model = await load(resolved, options, 'any kind');
       const expressed = await writers.express(model, plan.layout, options.drop);
       for (const note of expressed.notes) options.onNote?.(note);
       const read = clock.lap();
@@ -264,10 +264,14 @@ function loadOptions(resolved: ResolvedSource, options: SourceOptions): LoadOpti
   };
 }
 
-async function load(resolved: ResolvedSource, options: SourceOptions): Promise<BeitModel> {
+async function load(
+  resolved: ResolvedSource,
+  options: SourceOptions,
+  needed: 'a classifier' | 'any kind' = 'a classifier',
+): Promise<BeitModel> {
   const model = await loadModel(resolved.path, loadOptions(resolved, options));
   try {
-    requireClassifier(model.config, model.provenance.id);
+    if (needed === 'a classifier') requireClassifier(model.config, model.provenance.id);
   } catch (error) {
     await model.close();
     throw error;

@@ -1,8 +1,9 @@
 /**
  * Where a model came from, as every written file says it, and the digests of what was really read.
  */
+import { basename } from 'node:path';
 import type { ByteSource } from './bytes.js';
-import { SourceDigest } from './digest.js';
+import { SourceDigest, takeFileDigest, type FileDigest } from './digest.js';
 import { FormatError, printable } from './errors.js';
 import type { BeitModel, SourceFile } from './model.js';
 
@@ -41,20 +42,32 @@ export function sourceFilesValue(
   return JSON.stringify(files.map(({ name, source }) => ({ name, bytes: source.size, sha256: hex(name) })));
 }
 
-/** Digests of all files of a model, fed while their bytes are copied. */
+/** Digests of all files of a model: fed while their bytes are copied, or begun earlier by a thread of its own. */
 export class SourceHashes {
-  readonly digests: ReadonlyMap<ByteSource, SourceDigest>;
+  /** those that want to be fed */
+  readonly fed: ReadonlyMap<ByteSource, SourceDigest>;
   readonly #files: readonly SourceFile[];
+  readonly #digests: ReadonlyMap<ByteSource, SourceDigest | FileDigest>;
   #hashed: Promise<ReadonlyMap<string, string>> | undefined;
 
   constructor(files: readonly SourceFile[]) {
     this.#files = files;
-    this.digests = new Map(files.map(({ source }) => [source, new SourceDigest(source)]));
+    const fed = new Map<ByteSource, SourceDigest>();
+    this.#digests = new Map<ByteSource, SourceDigest | FileDigest>(
+      files.map(({ source }) => {
+        const begun = source.file && takeFileDigest(source.file.path);
+        if (begun) return [source, begun];
+        const digest = new SourceDigest(source);
+        fed.set(source, digest);
+        return [source, digest];
+      }),
+    );
+    this.fed = fed;
   }
 
   /**
    * Lower-case hex by file name; what was not copied is read now. Ends the digests.
-   * @throws FormatError if a file is not the one that was stated (a damaged cache)
+   * @throws FormatError if a file is not the one that was stated (a damaged cache), or changes meanwhile
    */
   sha256(): Promise<ReadonlyMap<string, string>> {
     return (this.#hashed ??= this.#hash());
@@ -62,13 +75,13 @@ export class SourceHashes {
 
   /** End without a result. */
   abandon(): void {
-    for (const digest of this.digests.values()) digest.abandon();
+    for (const digest of this.#digests.values()) digest.abandon();
   }
 
   async #hash(): Promise<ReadonlyMap<string, string>> {
     const found = new Map<string, string>();
     for (const { name, source, sha256 } of this.#files) {
-      const hex = await this.digests.get(source)!.hex();
+      const hex = await hexOf(source, this.#digests.get(source)!);
       if (sha256 !== undefined && sha256 !== hex) {
         throw new FormatError(`${printable(name)} has sha256 ${hex}; ${sha256} was stated for it`, {
           next: 'The file is damaged: remove it (from the cache) and get it again.',
@@ -78,4 +91,15 @@ export class SourceHashes {
     }
     return found;
   }
+}
+
+async function hexOf(source: ByteSource, digest: SourceDigest | FileDigest): Promise<string> {
+  if (digest instanceof SourceDigest) return await digest.hex();
+  const { hex, identity } = await digest.result();
+  if (identity !== (await source.file!.identity())) {
+    throw new FormatError(`${printable(basename(source.name))} was changed while it was read`, {
+      next: 'Wait until nothing writes to the file, then start again.',
+    });
+  }
+  return hex;
 }

@@ -118,7 +118,7 @@ export interface OutputSummary extends FileSummary {
 export interface WeightsOutput extends FileSummary {
   /** of the weights file; with a folder, everything that was written is in `files` */
   readonly path: string;
-  readonly container: 'safetensors' | 'torch zip';
+  readonly container: 'safetensors' | 'PyTorch (zip)';
   readonly layout: string;
   /** in the written layout's names, index buffers among them */
   readonly tensors: number;

@@ -66,8 +66,8 @@ export async function checkWeights(
 async function checkConfig(folder: string, model: BeitModel, expressed: Expressed): Promise<void> {
   const again = await loadModel(folder, { layout: expressed.layout.name });
   await again.close();
-  // A folder is transformers', whose q and v always have biases and whose k never has one.
-  const wanted = { ...model.config, qvBias: true, qkvBias: false };
+  // transformers has biases of q and v where the source has one of all three.
+  const wanted = { ...model.config, qvBias: model.config.qvBias || model.config.qkvBias, qkvBias: false };
   const odd = Object.keys(wanted).filter(
     (field) =>
       JSON.stringify(wanted[field as keyof typeof wanted]) !==

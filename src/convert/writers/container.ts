@@ -3,11 +3,11 @@
  */
 
 /** The containers that are written. */
-export type WeightsContainer = 'safetensors' | 'torch zip';
+export type WeightsContainer = 'safetensors' | 'PyTorch (zip)';
 
 /** What a file's ending says it is; `undefined` for anything that is no weights file. */
 export function containerOf(path: string): WeightsContainer | undefined {
   const name = path.toLowerCase();
   if (name.endsWith('.safetensors')) return 'safetensors';
-  return /\.(pth|pt|bin)$/.test(name) ? 'torch zip' : undefined;
+  return /\.(pth|pt|bin)$/.test(name) ? 'PyTorch (zip)' : undefined;
 }

@@ -8,7 +8,7 @@ import { splitRows, zeros } from '../../tensor-rows.js';
 import { memoryTensor, readFloat64, type StateDict, type Tensor } from '../../tensor.js';
 import { invertLayout, type Layout } from '../layout.js';
 import { indexBytes } from '../relative-position.js';
-import { isQkvBias, obstacles, splitsBias, type Obstacle } from './obstacles.js';
+import { isQkvBias, normName, obstacles, splitsBias, type Obstacle } from './obstacles.js';
 
 export interface Expressed {
   readonly layout: Layout;
@@ -81,7 +81,7 @@ function placed(
   }
   const bare = !config.qvBias && !config.qkvBias && layout.name === 'transformers';
   if (bare && name.endsWith('.attn.qkv.weight')) return [[name, tensor], ...zeroBiases(name, tensor)];
-  return [[name, tensor]];
+  return [[normName(name, layout), tensor]];
 }
 
 async function nonzeroKeyBiases(tensors: StateDict): Promise<string[]> {

@@ -112,7 +112,7 @@ export async function writeWeights(
     const written = await writePieces(path, pieces, {
       signal: options.signal,
       digest: options.digest,
-      sourceDigests: hashes.digests,
+      sourceDigests: hashes.fed,
       onProgress: (done) => options.onProgress?.(done, total),
     });
     return { path, ...written, sourceSha256: await hashes.sha256() };
@@ -128,7 +128,7 @@ function assemble(
   entries: (sha256?: ReadonlyMap<string, string>) => Map<string, string>,
   sha256: () => Promise<ReadonlyMap<string, string>>,
 ): Piece[] {
-  if (container === 'torch zip') {
+  if (container === 'PyTorch (zip)') {
     const text = (hex?: ReadonlyMap<string, string>): Uint8Array =>
       Buffer.from(JSON.stringify(Object.fromEntries(entries(hex)), undefined, 2));
     const provenance: Deferred = { length: text().length, bytes: async () => text(await sha256()) };

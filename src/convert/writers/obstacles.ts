@@ -4,6 +4,7 @@
 import { SHARED_TABLE, TABLE, type BeitConfig } from '../../beit.js';
 import type { StateDict } from '../../tensor.js';
 import { claim, type Layout } from '../layout.js';
+import { limitsOf } from '../limits.js';
 
 export interface Obstacle {
   /** canonical */
@@ -33,7 +34,9 @@ export function obstacles(
   layout: Layout,
   keyBiases: readonly string[],
 ): Obstacle[] {
-  const named = [...tensors.keys()].filter((name) => !(splitsBias(layout) && isQkvBias(name)));
+  const named = [...tensors.keys()]
+    .filter((name) => !(splitsBias(layout) && isQkvBias(name)))
+    .map((name) => normName(name, layout));
   const why =
     'it has no bias of k; softmax does not see one, so leaving it out changes nothing but rounding, and q and v keep theirs';
   return [
@@ -46,6 +49,15 @@ export function obstacles(
 /** Does the layout have q_bias and v_bias only? */
 export function splitsBias(layout: Layout): boolean {
   return layout.name !== 'mmpretrain';
+}
+
+/**
+ * The norm that both outputs of BEiT v2 pre-training share is, for a layout that knows one output only, the norm
+ * behind the last block.
+ */
+export function normName(canonical: string, layout: Layout): string {
+  const oneOutput = layout.name === 'transformers' || layout.name === 'timm';
+  return oneOutput ? canonical.replace(/^neck\.norm\./, 'backbone.ln1.') : canonical;
 }
 
 /** mmpretrain `bias=True`: one bias of q, k and v. */
@@ -68,24 +80,19 @@ function homeless(names: readonly string[], layout: Layout): Obstacle[] {
   return [...byReason].map(([why, found]) => ({ names: found, why, droppable: true }));
 }
 
-/** What has a name, but another meaning or none in the target's code. */
+/** What has a name, but no place in the target's code; or is missing, where the target cannot be without it. */
 function notComputed(config: BeitConfig, tensors: StateDict, layout: Layout): Obstacle[] {
-  if (layout.name === 'mmpretrain') return [];
   const out: Obstacle[] = [];
   const named = (fits: (name: string) => boolean): string[] => [...tensors.keys()].filter(fits);
-  if (!config.classToken) {
-    out.push({
-      names: ['backbone.cls_token'],
-      why: 'it always has one, this model was built with with_cls_token=False',
-      droppable: false,
-    });
-  }
-  if (config.tokenNorm && config.pooledNorm) {
-    out.push({
-      names: named((name) => name.startsWith('backbone.ln1.')),
-      why: 'where it averages the patch tokens it has no norm before that',
-      droppable: true,
-    });
+  for (const { tensor, why } of limitsOf(layout, config)) {
+    const known = layout.tables.some((table) => claim(table, tensor, 'canonical'));
+    if (!known || isQkvBias(tensor)) continue;
+    if (!tensors.has(tensor)) {
+      out.push({ names: [tensor], why, droppable: false });
+      continue;
+    }
+    const module = tensor.slice(0, tensor.lastIndexOf('.') + 1);
+    out.push({ names: named((name) => name.startsWith(module)), why, droppable: true });
   }
   const [height, width] = config.window;
   if (layout.name === 'transformers' && height !== width) {

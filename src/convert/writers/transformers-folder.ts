@@ -52,6 +52,8 @@ export function configJson({ config, labels }: Pick<BeitModel, 'config' | 'label
       ...(segmentation.auxiliaryChannels > 0 && { auxiliary_channels: segmentation.auxiliaryChannels }),
     }),
     ...classNames(config, labels),
+    // Not transformers': it says that biases of zeros stand for none (config-file.ts reads it back).
+    ...(!config.qvBias && !config.qkvBias && { qkv_bias: false }),
     torch_dtype: 'float32',
   });
 }

@@ -154,11 +154,12 @@ export async function convertWeights(options: WeightsOptions): Promise<WeightsRe
         ? await checkWritten(target.staged, written, model, expressed, options)
         : SKIPPED;
       const verify = clock.lap();
+      const sha256 = await written.sha256();
       options.signal?.throwIfAborted();
       await target.publish(written.files.map(({ path }) => basename(path)));
       return {
         source: sourceSummary(model, written.sourceSha256),
-        output: weightsSummary(written, expressed, plan, target.path),
+        output: weightsSummary(written, sha256, expressed, plan, target.path),
         parity,
         notes: expressed.notes,
         seconds: { total: clock.total(), read, write, verify },

@@ -236,15 +236,20 @@ export function outputSummary(exported: Exported, path: string): OutputSummary {
   };
 }
 
-/** @param path where the file or folder is now */
+/**
+ * @param sha256 of the weights file
+ * @param path   where the file or folder is now
+ */
 export function weightsSummary(
   written: WrittenOutput,
+  sha256: string | undefined,
   expressed: Expressed,
   plan: OutputPlan,
   path: string,
 ): WeightsOutput {
   const placed = (file: FileSummary): FileSummary => ({
     ...file,
+    ...(file === written.weights && sha256 !== undefined && { sha256 }),
     path: plan.folder ? join(path, basename(file.path)) : path,
   });
   return {

@@ -17,7 +17,7 @@ export function showWeights(result: WeightsResult, view: View): string[] {
   const wrote = [
     ...files.flatMap((file) => fileLines(file, view)),
     `${output.layout} layout, ${output.container}: ${weights} tensors${output.buffers > 0 ? ` and ${output.buffers} index buffers` : ''}`,
-    ...(output.dropped.length > 0 ? [style.yellow(`left out: ${listNames(output.dropped, 20)}`)] : []),
+    ...(output.dropped.length > 0 ? [style.yellow(`left out: ${listNames(output.dropped, 8)}`)] : []),
   ];
   const checked =
     parity.verdict === 'passed'

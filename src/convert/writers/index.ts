@@ -3,7 +3,7 @@
  */
 import { stat } from 'node:fs/promises';
 import { join } from 'node:path';
-import { sha256Of } from '../../digest.js';
+import { prepareDigest, sha256Of, takeFileDigest } from '../../digest.js';
 import { UsageError, printable } from '../../errors.js';
 import type { BeitModel } from '../../model.js';
 import {
@@ -183,6 +183,8 @@ export interface WrittenOutput {
   readonly files: readonly WrittenFile[];
   readonly weights: WrittenFile;
   readonly sourceSha256: ReadonlyMap<string, string>;
+  /** of the weights, when a digest was asked for: computed by a thread from now on where streaming could not */
+  sha256(): Promise<string | undefined>;
 }
 
 /**
@@ -199,21 +201,29 @@ export async function writeOutput(
   options: WriteWeightsOptions,
 ): Promise<WrittenOutput> {
   const path = plan.folder ? join(staged, 'model.safetensors') : staged;
-  const { sourceSha256, ...streamed } = await writeWeights(model, expressed, plan.container, path, options);
-  const sha256 =
-    streamed.sha256 ?? (options.digest === false ? undefined : await sha256OfFile(path, options.signal));
-  const weights = { ...streamed, ...(sha256 !== undefined && { sha256 }) };
-  if (!plan.folder) return { files: [weights], weights, sourceSha256 };
-  const texts = [preprocessorJson(model.preprocessing), configJson(model)].map((text) => Buffer.from(text));
+  const { sourceSha256, ...weights } = await writeWeights(model, expressed, plan.container, path, options);
+  const known = weights.sha256 !== undefined || options.digest === false;
+  if (!known) prepareDigest(path);
   const small: WrittenFile[] = [];
-  for (const [i, bytes] of texts.entries()) {
-    const file = join(staged, FOLDER_FILES[i]);
-    small.push({ path: file, ...(await writePieces(file, [bytes])) });
+  if (plan.folder) {
+    const texts = [preprocessorJson(model.preprocessing), configJson(model)];
+    for (const [i, text] of texts.entries()) {
+      const file = join(staged, FOLDER_FILES[i]);
+      small.push({ path: file, ...(await writePieces(file, [Buffer.from(text)])) });
+    }
   }
-  return { files: [...small, weights], weights, sourceSha256 };
+  return {
+    files: [...small, weights],
+    weights,
+    sourceSha256,
+    sha256: async () => (known ? weights.sha256 : await digestOf(path, options.signal)),
+  };
 }
 
-async function sha256OfFile(path: string, signal: AbortSignal | undefined): Promise<string> {
+/** Large files are being hashed by a thread already. */
+async function digestOf(path: string, signal: AbortSignal | undefined): Promise<string> {
+  const begun = takeFileDigest(path);
+  if (begun) return (await begun.result()).hex;
   const source = await openFile(path);
   try {
     return await sha256Of(source, signal);

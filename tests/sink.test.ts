@@ -7,7 +7,7 @@ import { memorySource, type ByteSource } from '../src/bytes.js';
 import { SourceDigest, sha256Of } from '../src/digest.js';
 import { EnvironmentError, FormatError } from '../src/errors.js';
 import { fileError, pieceLength, writePieces, type Piece } from '../src/sink.js';
-import { storedTensor, type Tensor } from '../src/tensor.js';
+import { memoryTensor, storedTensor, type Tensor } from '../src/tensor.js';
 
 let folder: string;
 beforeAll(async () => {
@@ -113,5 +113,31 @@ describe('writePieces', () => {
     const error = fileError(Object.assign(new Error('raw'), { code }), '/x/y', 2000);
     expect(error).toBeInstanceOf(EnvironmentError);
     expect((error as Error).message).toMatch(message);
+  });
+});
+
+describe('pieces that are known late', () => {
+  it('are filled in when everything else was written', async () => {
+    const seen: number[] = [];
+    const source = memorySource('s', pattern(1000));
+    const pieces: Piece[] = [
+      { length: 2, late: true, bytes: () => Promise.resolve(Uint8Array.of(seen.length, 7)) },
+      { tensor: range(source, 0, 600), observe: (bytes) => seen.push(bytes.length) },
+      {
+        tensor: memoryTensor('U8', [3], Uint8Array.of(1, 2, 3)),
+        observe: (bytes) => seen.push(bytes.length),
+      },
+    ];
+    const path = join(folder, 'late');
+    expect(await writePieces(path, pieces)).toEqual({ bytes: 605 });
+    const found = await readFile(path);
+    expect([...found.subarray(0, 2)]).toEqual([seen.length, 7]);
+    expect(found.subarray(2, 602).equals(pattern(1000).subarray(0, 600))).toBe(true);
+    expect(seen.reduce((sum, length) => sum + length, 0)).toBe(603);
+  });
+
+  it('must have the announced length', async () => {
+    const pieces: Piece[] = [{ length: 2, late: true, bytes: () => Promise.resolve(new Uint8Array(3)) }];
+    await expect(writePieces(join(folder, 'wrong'), pieces)).rejects.toThrow(FormatError);
   });
 });

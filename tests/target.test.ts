@@ -3,7 +3,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { EnvironmentError, UsageError } from '../src/errors.js';
-import { openTarget } from '../src/target.js';
+import { openFolderTarget, openTarget } from '../src/target.js';
 
 let folder: string;
 beforeEach(async () => {
@@ -92,5 +92,78 @@ describe('openTarget', () => {
     await writeFile(join(folder, 'm.onnx'), 'old');
     await expect(openTarget(join(folder, 'm.onnx'), { noClobber: true })).rejects.toThrow(/--no-clobber/);
     await expect(openTarget(join(folder, 'new.onnx'), { noClobber: true })).resolves.toBeDefined();
+  });
+});
+
+describe('openFolderTarget', () => {
+  const files = ['config.json', 'model.safetensors'];
+  const fill = async (staged: string): Promise<void> => {
+    for (const name of files) await writeFile(join(staged, name), `new ${name}`);
+  };
+
+  it('a new folder appears whole', async () => {
+    const target = await openFolderTarget(join(folder, 'hf/'), { files });
+    await fill(target.staged);
+    expect((await readdir(folder)).filter((name) => !name.startsWith('.'))).toEqual([]);
+    await target.publish(files);
+    expect(await readdir(folder)).toEqual(['hf']);
+    expect(await readdir(join(folder, 'hf'))).toEqual(files);
+  });
+
+  it('in an existing one the files are replaced, the others stay', async () => {
+    await mkdir(join(folder, 'hf'));
+    await writeFile(join(folder, 'hf', 'config.json'), 'old');
+    await writeFile(join(folder, 'hf', 'README.md'), 'mine');
+    const target = await openFolderTarget(join(folder, 'hf'), { files });
+    await fill(target.staged);
+    expect(await content('hf/config.json')).toBe('old');
+    await target.publish(files);
+    expect((await readdir(join(folder, 'hf'))).sort()).toEqual(['README.md', ...files]);
+    expect(await content('hf/config.json')).toBe('new config.json');
+  });
+
+  it('puts all back when one cannot get its place', async () => {
+    await mkdir(join(folder, 'hf'));
+    await writeFile(join(folder, 'hf', 'config.json'), 'old');
+    const target = await openFolderTarget(join(folder, 'hf'), { files });
+    await writeFile(join(target.staged, 'config.json'), 'new');
+    await expect(target.publish(files)).rejects.toThrow();
+    await target.discard();
+    expect(await readdir(join(folder, 'hf'))).toEqual(['config.json']);
+    expect(await content('hf/config.json')).toBe('old');
+  });
+
+  it.each([['hf/'], ['hf']])('discards %s without a trace', async (name) => {
+    if (!name.endsWith('/')) await mkdir(join(folder, name));
+    const before = await readdir(folder);
+    const target = await openFolderTarget(join(folder, name), { files });
+    await fill(target.staged);
+    await target.discard();
+    await target.discard();
+    expect(await readdir(folder)).toEqual(before);
+  });
+
+  it.each([
+    ['a file', 'w', {}, UsageError, /is not a folder/],
+    ['a folder in no folder', 'no/hf/', {}, EnvironmentError, /does not exist/],
+    ['a folder with one of the files', 'have', { noClobber: true }, UsageError, /config\.json exists/],
+    [
+      'a folder with the input',
+      'have',
+      { inputs: ['have/config.json'] },
+      UsageError,
+      /is the file that is read/,
+    ],
+    ['a folder where a folder has the name', 'odd', {}, UsageError, /is not a regular file/],
+  ])('refuses %s', async (_, name, options, kind, message) => {
+    await writeFile(join(folder, 'w'), 'w');
+    await mkdir(join(folder, 'odd', 'model.safetensors'), { recursive: true });
+    await mkdir(join(folder, 'have'));
+    await writeFile(join(folder, 'have', 'config.json'), 'old');
+    const inputs = (options as { inputs?: string[] }).inputs?.map((input) => join(folder, input));
+    const attempt = openFolderTarget(join(folder, name), { files, ...options, ...(inputs && { inputs }) });
+    await expect(attempt).rejects.toThrow(kind);
+    await expect(attempt).rejects.toThrow(message);
+    expect(await content('have/config.json')).toBe('old');
   });
 });

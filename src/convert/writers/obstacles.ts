@@ -4,7 +4,7 @@
 import { SHARED_TABLE, TABLE, type BeitConfig } from '../../beit.js';
 import type { StateDict } from '../../tensor.js';
 import { claim, type Layout } from '../layout.js';
-import { limitsOf } from '../limits.js';
+import { limitOf } from '../limits.js';
 
 export interface Obstacle {
   /** canonical */
@@ -84,15 +84,12 @@ function homeless(names: readonly string[], layout: Layout): Obstacle[] {
 function notComputed(config: BeitConfig, tensors: StateDict, layout: Layout): Obstacle[] {
   const out: Obstacle[] = [];
   const named = (fits: (name: string) => boolean): string[] => [...tensors.keys()].filter(fits);
-  for (const { tensor, why } of limitsOf(layout, config)) {
-    const known = layout.tables.some((table) => claim(table, tensor, 'canonical'));
-    if (!known || isQkvBias(tensor)) continue;
-    if (!tensors.has(tensor)) {
-      out.push({ names: [tensor], why, droppable: false });
-      continue;
-    }
-    const module = tensor.slice(0, tensor.lastIndexOf('.') + 1);
-    out.push({ names: named((name) => name.startsWith(module)), why, droppable: true });
+  const limit = limitOf(layout, config);
+  if (limit && tensors.has(limit.tensor)) {
+    const module = limit.tensor.slice(0, limit.tensor.lastIndexOf('.') + 1);
+    out.push({ names: named((name) => name.startsWith(module)), why: limit.why, droppable: true });
+  } else if (limit) {
+    out.push({ names: [limit.tensor], why: limit.why, droppable: false });
   }
   const [height, width] = config.window;
   if (layout.name === 'transformers' && height !== width) {

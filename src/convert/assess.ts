@@ -136,7 +136,7 @@ export async function assess(path: string, options: LoadOptions = {}): Promise<A
     tensors,
     problem,
     notes,
-    ...judgeVersion(options, given, sibling, name, notes),
+    ...judgeVersion(options, given, sibling, name, applied?.tensors, notes),
     labels: options.labels ?? given?.labels ?? sibling?.labels ?? checkpoint.contents?.labels,
     preprocessing: options.preprocessing ?? given?.preprocessing ?? sibling?.preprocessing,
   };

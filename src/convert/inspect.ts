@@ -1,7 +1,8 @@
 /**
  * What a checkpoint is, as data, without reading a weight. Works for files that can't be converted too: then it says why.
  */
-import { complexity, type BeitConfig } from '../beit.js';
+import { complexity, type BeitConfig, type Kind } from '../beit.js';
+import { kindOf } from '../infer-kind.js';
 import type { DtypeName } from '../dtype.js';
 import { dtype } from '../dtype.js';
 import { byteLength, elementCount } from '../tensor.js';
@@ -30,9 +31,11 @@ export interface CheckpointInspection {
   readonly prefix?: string;
   readonly version?: 1 | 2;
   readonly versionEvidence: string;
-  /** absent when the file is no complete BEiT classifier */
+  /** absent when the layout does not fit */
+  readonly kind?: Kind;
+  /** absent when the file is no complete BEiT, or something is needed that no tensor tells */
   readonly config?: BeitConfig;
-  /** of the classifier, head included; absent without a config */
+  /** heads included; absent without a config */
   readonly parameters?: number;
   /** in the published convention; absent without a config */
   readonly flops?: number;
@@ -77,6 +80,7 @@ export async function inspectCheckpoint(
       ...(prefix !== '' && { prefix }),
       ...(found.version !== undefined && { version: found.version }),
       versionEvidence: found.versionEvidence,
+      ...(found.applied && { kind: kindOf(found.applied.tensors) }),
       ...(config && { config, ...complexity(config) }),
       weightElements: tensors
         .filter((tensor) => dtype(tensor.dtype).weight)

@@ -5,6 +5,7 @@ import type { BeitConfig } from '../beit.js';
 import { listNames } from '../errors.js';
 import type { ConfigHints } from '../infer-config.js';
 import type { ModelInfo } from './config-fields.js';
+import type { StateDict } from '../tensor.js';
 import type { AppliedLayout } from './layout.js';
 
 export interface VersionVerdict {
@@ -42,12 +43,13 @@ function lookalikes(config: BeitConfig): string[] {
   ];
 }
 
-/** v1 and v2 classifiers have the same tensors: only what is said about the file tells them apart. */
+/** v1 and v2 have the same tensors (but for v2's second output): only what is said about the file tells them apart. */
 export function judgeVersion(
   options: Partial<VersionVerdict>,
   given: ModelInfo | undefined,
   sibling: ModelInfo | undefined,
   file: string,
+  tensors: StateDict | undefined,
   notes: string[],
 ): VersionVerdict {
   const byName = /beit[-_]?v?2/i.test(file) ? 2 : /(^|[^a-z])beit([-_]|$)/i.test(file) ? 1 : undefined;
@@ -59,6 +61,9 @@ export function judgeVersion(
     if (info?.version !== undefined) {
       verdicts.push({ version: info.version, versionEvidence: info.versionEvidence ?? 'a config file' });
     }
+  }
+  if (tensors?.has('neck.patch_aggregation.0.attn.qkv.weight')) {
+    verdicts.push({ version: 2, versionEvidence: 'pre-training with a second output, which only v2 has' });
   }
   if (byName !== undefined) verdicts.push({ version: byName, versionEvidence: `the file name ${file}` });
   const [first, ...others] = verdicts;

@@ -37,8 +37,8 @@ const KINDS: Readonly<Record<Kind, string>> = {
 };
 
 /** `pre-training model (masked image modelling), second output of 2 blocks after block 9 with the same head`. */
-export function describeKind(config: BeitConfig): string {
-  const { kind, clsPretraining: second, segmentation, maskToken } = config;
+export function describeKind(kind: Kind, config: BeitConfig | undefined): string {
+  const { clsPretraining: second, segmentation, maskToken = false } = config ?? {};
   return [
     KINDS[kind],
     ...(second

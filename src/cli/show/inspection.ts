@@ -30,7 +30,7 @@ export function showInspection(inspection: Inspection, view: View): string[] {
 }
 
 function summary(inspection: Inspection, { style, said }: View): Section[] {
-  const { id, commit, files, config, parameters, flops, problem, layout, prefix, labels } = inspection;
+  const { id, commit, files, kind, config, parameters, flops, problem, layout, prefix, labels } = inspection;
   const [only] = files.length === 1 && files[0].name === id ? files : [];
   const sections: Section[] = [
     {
@@ -51,11 +51,11 @@ function summary(inspection: Inspection, { style, said }: View): Section[] {
     },
     { title: 'version', lines: [describeVersion(inspection.version, inspection.versionEvidence)] },
   ];
+  if (kind) sections.push({ title: 'kind', lines: [describeKind(kind, config)] });
   if (config) {
     sections.push({
       title: 'config',
       lines: [
-        ...(config.kind === 'classification' && !config.maskToken ? [] : [describeKind(config)]),
         describeConfig(config),
         describeBlocks(config),
         ...(labels ? [`${formatInteger(labels.length)} class names`] : []),

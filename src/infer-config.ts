@@ -64,7 +64,8 @@ export function inferConfig(
   const need = (name: string, rank: number): Tensor => {
     const tensor = tensors.get(name);
     if (!tensor) {
-      throw new LayoutError(`${nameOf(name)} is missing; every BEiT has it`, {
+      const who = name.startsWith('backbone.') ? 'every BEiT has it' : 'its kind of model has it';
+      throw new LayoutError(`${nameOf(name)} is missing; ${who}`, {
         next: 'Run convert-beit inspect on the file to see what it holds.',
       });
     }
@@ -130,6 +131,10 @@ export function inferConfig(
   );
   const qvBias = tensors.has('backbone.layers.0.attn.q_bias') || tensors.has('backbone.layers.0.attn.v_bias');
   const qkvBias = tensors.has('backbone.layers.0.attn.qkv.bias');
+  if (qvBias && qkvBias) {
+    const [one, other] = ['attn.q_bias', 'attn.qkv.bias'].map((name) => nameOf(`backbone.layers.0.${name}`));
+    throw new LayoutError(`${one} and ${other} are both there; a block has one or the other`);
+  }
   agree(
     'qkv_bias',
     hints.qkvBias,

@@ -69,6 +69,13 @@ export function inferTraits(
 ): KindTraits {
   const { tensors } = of;
   const kind = kindOf(tensors);
+  const [one, other] = ['head.cls_head.weight', 'head.fc.weight'];
+  if (tensors.has(one) && tensors.has(other)) {
+    throw new LayoutError(
+      `${of.nameOf(one)} and ${of.nameOf(other)} belong to different kinds of model: pre-training and classification`,
+      { next: 'Remove the head that is not wanted, with what belongs to it.' },
+    );
+  }
   const traits = {
     kind,
     classes: 0,
@@ -150,6 +157,12 @@ function segmentationHeads(of: Evidence, hints: KindHints, depth: number): Segme
   const { tensors } = of;
   const pools = countLayers(tensors, /^decode_head\.psp_modules\.(\d+)\./);
   const poolScales = hints.poolScales ?? [1, 2, 3, 6];
+  if (hints.poolScales === undefined && pools !== poolScales.length) {
+    throw new LayoutError(
+      `the head has ${pools} pyramid pooling modules (${of.nameOf('decode_head.psp_modules.0.1.conv.weight')}, …); published models have 4, for grids of 1, 2, 3 and 6`,
+      { next: 'Get the whole checkpoint, or give the grids: --config file.json with {"pool_scales": […]}.' },
+    );
+  }
   of.agree(
     'the number of pool_scales',
     poolScales.length,

@@ -113,7 +113,7 @@ export async function assess(path: string, options: LoadOptions = {}): Promise<A
     }
     const { prefix, sourceNames } = applied;
     const inferred = inferConfig(applied.tensors, hints, await windowOf(applied), (canonical) =>
-      printable(sourceNames.get(canonical) ?? sourceNameOf(table, canonical, prefix)),
+      printable(sourceNames.get(canonical) ?? sourceNameOf(table, canonical, prefix), 400),
     );
     checkLimits(applied, inferred.config);
     tensors = checkInventory(applied, inferred.config);

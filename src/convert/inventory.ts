@@ -9,6 +9,8 @@ import { describeTensor, type Tensor } from '../tensor.js';
 import { grouped } from './checkpoint.js';
 import { sourceNameOf, type AppliedLayout } from './layout.js';
 
+/** Several of a file's tensors may be one here; their names stand side by side. */
+const LONGEST_NAME = 400;
 const LAYER = /^(backbone\.layers\.)(\d+)(\..*)$/;
 /** The tensor whose rows are the classes. */
 const HEADS: ReadonlyMap<Kind, string> = new Map<Kind, string>([
@@ -28,7 +30,10 @@ const MAX_PATCHES = 16_384;
 export function checkInventory(applied: AppliedLayout, config: BeitConfig): Map<string, Tensor> {
   checkSizes(applied, config);
   const nameOf = (canonical: string): string =>
-    printable(applied.sourceNames.get(canonical) ?? sourceNameOf(applied.table, canonical, applied.prefix));
+    printable(
+      applied.sourceNames.get(canonical) ?? sourceNameOf(applied.table, canonical, applied.prefix),
+      LONGEST_NAME,
+    );
   const needed = inventory(config);
 
   const missing = [...needed.keys()].filter((name) => !applied.tensors.has(name));
@@ -97,11 +102,11 @@ function extraTensors(
   const [first] = extra;
   const names = listNames(extra.map(nameOf));
   const verb = extra.length === 1 ? 'has no place' : 'have no place';
-  const pooling = /^backbone\.ln[12]\./.test(first) ? `. It is a ${config.kind} model` : '';
+  const kind = /\.(layers|patch_aggregation)\.\d/.test(first) ? '' : `. This is a ${config.kind} model`;
   const match = LAYER.exec(first);
   const block =
     match && Number(match[2]) > 0 ? `. Block 0 has no ${nameOf(`backbone.layers.0${match[3]}`)}` : '';
-  return new LayoutError(`${names} ${verb} in a model of this config${pooling}${block}`, {
+  return new LayoutError(`${names} ${verb} in a model of this config${kind}${block}`, {
     next: 'Nothing is left out silently: get the original checkpoint, or remove what does not belong to it.',
   });
 }
@@ -144,6 +149,9 @@ function traits(canonical: string, config: BeitConfig): string {
   if (canonical === 'backbone.pos_embed')
     return `window ${config.window.join('×')}, dim ${config.hiddenSize}`;
   if (canonical.includes('.ffn.')) return `dim ${config.hiddenSize}, MLP ${config.mlpSize}`;
+  if (canonical.startsWith('head.cls_')) {
+    return `dim ${config.hiddenSize}, vocabulary ${config.vocabulary}`;
+  }
   if (canonical.startsWith('head.')) return `dim ${config.hiddenSize}, ${config.classes} classes`;
   return `dim ${config.hiddenSize}`;
 }

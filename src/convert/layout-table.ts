@@ -3,7 +3,8 @@
  * converts a checkpoint, read backward it writes one.
  */
 import { concatRows, splitRows } from '../tensor-rows.js';
-import type { Tensor } from '../tensor.js';
+import { ShapeError } from '../errors.js';
+import { describeTensor, type Tensor } from '../tensor.js';
 
 /** Maps tensors, never sees names. Lazy: nothing is read. */
 export interface Op {
@@ -25,7 +26,13 @@ export const same: Op = {
 export function stacked(count: number): Op {
   return {
     name: `stacked ${count}`,
-    forward: (sources) => [concatRows(sources)],
+    forward: (sources) => {
+      // Heights that differ may still add up to the right one.
+      if (new Set(sources.map(describeTensor)).size > 1) {
+        throw new ShapeError(`${sources.map(describeTensor).join(', ')} must be of one dtype and shape`);
+      }
+      return [concatRows(sources)];
+    },
     backward: ([whole]) => splitRows(whole, count),
   };
 }

@@ -200,7 +200,7 @@ function complete(
 ): Tensor[] {
   const missing = names.filter((_, i) => found[i] === undefined);
   if (missing.length > 0) {
-    throw new LayoutError(`${listNames(missing)} is missing; ${printable(together)} belong together`);
+    throw new LayoutError(`${listNames(missing)} is missing; ${printable(together, 400)} belong together`);
   }
   return found as Tensor[];
 }

@@ -12,7 +12,15 @@ import { inspectCheckpoint, loadModel, type LoadOptions } from '../../src/conver
 import { openCheckpoint } from '../../src/convert/open.js';
 import { bytesOf, memoryTensor, type StateDict } from '../../src/tensor.js';
 import { goldenPath } from './goldens.js';
-import { digestOf, hollow, manifest, rowsOf, writeSafetensors, type LayoutRows } from './manifest.js';
+import {
+  MANIFESTS,
+  digestOf,
+  hollow,
+  manifest,
+  rowsOf,
+  writeSafetensors,
+  type LayoutRows,
+} from './manifest.js';
 
 const layoutOf = (name: string) => LAYOUTS.find((layout) => layout.name === name)!;
 
@@ -318,5 +326,28 @@ describe('what a layout cannot say by itself', () => {
     const model = await loadModel(path);
     expect(model.config).toMatchObject({ kind: 'classification', maskToken: true });
     await model.close();
+  });
+});
+
+describe('inspect', () => {
+  const KINDS = new Map([
+    ['v1_', 'classification'],
+    ['mim', 'pre-training'],
+    ['mm_', 'backbone'],
+    ['mmc', 'backbone'],
+    ['seg', 'segmentation'],
+  ]);
+  const FILES = MANIFESTS.flatMap((name) =>
+    [...manifest(name)].map(([layout, rows]) => [name, layout, rows] as const),
+  );
+
+  it.each(FILES)('%s, %s: kind and layout', async (name, layout, rows) => {
+    const path = join(folder, `${name}-${layout.replace(/\W+/g, '')}-seen.safetensors`);
+    await writeSafetensors(path, hollow(rows));
+    const found = await inspectCheckpoint(path, { checkBuffers: false });
+    expect(found.kind).toBe(KINDS.get(name.slice(0, 3)));
+    // timm and the official code have the same names
+    expect(found.layout).toBe(layout === 'timm' ? 'official' : layout.replace(', seed', ''));
+    expect(found.tensors.filter(({ role }) => role === 'unknown')).toEqual([]);
   });
 });

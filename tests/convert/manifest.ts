@@ -1,7 +1,7 @@
 /** Reading `fixtures/layouts`: what upstream's files of one model hold in each layout, tensor by tensor. */
 import { createHash } from 'node:crypto';
 
-import { readFileSync, writeFileSync } from 'node:fs';
+import { readFileSync, readdirSync, writeFileSync } from 'node:fs';
 import { elementCount, memoryTensor, readBytes, type StateDict, type Tensor } from '../../src/tensor.js';
 import { withLength } from './recipe.js';
 import { dtype as dtypeRow, type DtypeName } from '../../src/dtype.js';
@@ -10,9 +10,15 @@ import { dtype as dtypeRow, type DtypeName } from '../../src/dtype.js';
 export type ManifestRow = readonly [DtypeName, readonly number[], string];
 export type LayoutRows = ReadonlyMap<string, ManifestRow>;
 
+const ROOT = new URL('../../fixtures/layouts/', import.meta.url);
+
+export const MANIFESTS = readdirSync(ROOT)
+  .map((file) => file.replace(/\.json$/, ''))
+  .sort();
+
 /** @returns layout name → tensor name → row */
 export function manifest(name: string): ReadonlyMap<string, LayoutRows> {
-  const url = new URL(`../../fixtures/layouts/${name}.json`, import.meta.url);
+  const url = new URL(`${name}.json`, ROOT);
   const { layouts } = JSON.parse(readFileSync(url, 'utf8')) as {
     layouts: Record<string, Record<string, ManifestRow>>;
   };

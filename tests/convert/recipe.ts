@@ -7,6 +7,7 @@ import { join } from 'node:path';
 import { relativePositionIndex } from '../../src/beit.js';
 import { dtype as dtypeRow, type DtypeName } from '../../src/dtype.js';
 import { elementCount } from '../../src/tensor.js';
+import { tinyOf, type TinyKind } from './tiny.js';
 
 export interface TensorRecipe {
   readonly dtype?: DtypeName;
@@ -20,6 +21,8 @@ export interface TensorRecipe {
 export interface Recipe {
   /** edits of {@link TINY} */
   readonly tiny?: {
+    /** another model than the classifier under official names */
+    readonly of?: TinyKind;
     readonly drop?: readonly string[];
     readonly only?: readonly string[];
     readonly rename?: Readonly<Record<string, string>>;
@@ -115,10 +118,10 @@ function tensorBytes({ dtype = 'F32', shape, index, poke = [] }: TensorRecipe): 
 }
 
 function edited(edits: NonNullable<Recipe['tiny']>): Map<string, TensorRecipe> {
-  const { drop = [], only, rename = {}, set = [], prefix = '', prefixOnly } = edits;
+  const { of, drop = [], only, rename = {}, set = [], prefix = '', prefixOnly } = edits;
   const renames = new Map(Object.entries(rename));
   const out = new Map<string, TensorRecipe>();
-  for (const [name, tensor] of [...TINY, ...set]) {
+  for (const [name, tensor] of [...(of ? tinyOf(TINY, of) : TINY), ...set]) {
     const dropped =
       drop.some((part) => name.includes(part)) || (only && !only.some((part) => name.includes(part)));
     if (dropped && !set.some(([kept]) => kept === name)) continue;

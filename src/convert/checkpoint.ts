@@ -86,6 +86,11 @@ export function shortName(source: Pick<ByteSource, 'name'> | string): string {
   return printable(baseName(typeof source === 'string' ? source : source.name));
 }
 
+/** `1 byte`, `1,234 bytes`. */
+export function counted(count: number, one: string): string {
+  return `${grouped(count)} ${count === 1 ? one : `${one}s`}`;
+}
+
 /** `1,234,567`, as messages show counts. */
 export function grouped(count: number | bigint): string {
   return count.toLocaleString('en-US');

@@ -94,7 +94,9 @@ export async function checkpointFile(path: string): Promise<string> {
       next: 'Name the file to convert.',
     });
   }
-  const others = names.filter((name) => /\.(bin|ckpt|h5|msgpack|onnx|pb|index|zip|tar|gz)$/i.test(name));
+  const others = names.filter((name) =>
+    /\.(bin|pth?|pt|ckpt|h5|msgpack|onnx|pb|index|zip|tar|gz)$/i.test(name),
+  );
   throw new InputError(
     others.length > 0
       ? `${folder} holds no .safetensors, .pth, .pt or .bin checkpoint, only ${listNames(others)}`

@@ -1,6 +1,7 @@
-import { mkdirSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, readFileSync, readdirSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { loadModel, type LoadOptions } from '../../src/convert/load.js';
 import { ConvertBeitError, InputError, printable } from '../../src/errors.js';
@@ -21,9 +22,9 @@ interface LedgerRow {
   readonly next: string | null;
 }
 
-const LEDGER = JSON.parse(
-  readFileSync(new URL('../../fixtures/ledger.json', import.meta.url), 'utf8'),
-) as LedgerRow[];
+const FIXTURES = fileURLToPath(new URL('../../fixtures/', import.meta.url));
+const FILES = readdirSync(FIXTURES).filter((file) => /^ledger.*\.json$/.test(file));
+const LEDGER = FILES.flatMap((file) => JSON.parse(readFileSync(join(FIXTURES, file), 'utf8')) as LedgerRow[]);
 
 let root: string;
 beforeAll(() => {
@@ -36,8 +37,9 @@ afterAll(() => {
 const inFolder = (text: string, folder: string): string => text.replaceAll('{dir}', folder);
 
 describe('bad inputs', () => {
-  it('the ledger has at least 60 rows, each with a name of its own', () => {
-    expect(LEDGER.length).toBeGreaterThanOrEqual(60);
+  it('the ledgers have at least 140 rows, each with a name of its own', () => {
+    expect(FILES).toEqual(expect.arrayContaining(['ledger.json', 'ledger-torch.json']));
+    expect(LEDGER.length).toBeGreaterThanOrEqual(140);
     expect(new Set(LEDGER.map((row) => row.name)).size).toBe(LEDGER.length);
   });
 

@@ -1,5 +1,5 @@
 /**
- * Small files made from a description: the rows of `fixtures/ledger.json` and the property tests' raw material.
+ * Small files made from a description: the rows of `fixtures/ledger*.json` and the property tests' raw material.
  */
 import { execFileSync } from 'node:child_process';
 import { mkdirSync, symlinkSync, writeFileSync } from 'node:fs';
@@ -8,6 +8,9 @@ import { relativePositionIndex } from '../../src/beit.js';
 import { dtype as dtypeRow, type DtypeName } from '../../src/dtype.js';
 import { elementCount } from '../../src/tensor.js';
 import { tinyOf, type TinyKind } from './tiny.js';
+import { assemble } from './pickle-recipe.js';
+import { torchBytes, type TorchRecipe } from './torch-recipe.js';
+import { zipBytes } from './zip-recipe.js';
 
 export interface TensorRecipe {
   readonly dtype?: DtypeName;
@@ -41,6 +44,11 @@ export interface Recipe {
   readonly data?: number;
   readonly text?: string;
   readonly hex?: string;
+  /** lines of a pickle: see pickle-recipe.ts */
+  readonly pickle?: readonly string[];
+  readonly torch?: TorchRecipe;
+  /** a zip archive of these files */
+  readonly zip?: Readonly<Record<string, Recipe>>;
   readonly json?: unknown;
   /** zero bytes behind all this */
   readonly pad?: number;
@@ -105,7 +113,7 @@ export function withLength(header: Uint8Array, data: Uint8Array, length = BigInt
   return Buffer.concat([first, header, data]);
 }
 
-function tensorBytes({ dtype = 'F32', shape, index, poke = [] }: TensorRecipe): Uint8Array {
+export function tensorBytes({ dtype = 'F32', shape, index, poke = [] }: TensorRecipe): Uint8Array {
   const out = new Uint8Array(elementCount(shape) * dtypeRow(dtype).bytes);
   const view = new DataView(out.buffer);
   const put = (i: number, value: number): void => {
@@ -143,6 +151,12 @@ export function recipeBytes(recipe: Recipe): Buffer {
   }
   if (recipe.text !== undefined) bytes = Buffer.from(recipe.text);
   if (recipe.hex !== undefined) bytes = Buffer.from(recipe.hex, 'hex');
+  if (recipe.pickle) bytes = assemble(recipe.pickle);
+  if (recipe.torch) bytes = torchBytes(recipe.torch);
+  if (recipe.zip) {
+    const records = Object.entries(recipe.zip);
+    bytes = zipBytes(records.map(([name, inner]) => ({ name, content: recipeBytes(inner) })));
+  }
   if (recipe.json !== undefined) bytes = Buffer.from(JSON.stringify(recipe.json));
   if (recipe.pad) bytes = Buffer.concat([bytes, Buffer.alloc(recipe.pad)]);
   if (recipe.truncate !== undefined) bytes = bytes.subarray(0, recipe.truncate);

@@ -71,6 +71,7 @@ export function checkedSource(source: ByteSource, parts: readonly CheckedPart[])
   return {
     name: source.name,
     size: source.size,
+    ...(source.file && { file: source.file }),
     async read(start, end) {
       await prepare(start, end);
       const bytes = await source.read(start, end);

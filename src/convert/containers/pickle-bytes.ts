@@ -2,7 +2,7 @@
  * The operands of a pickle: every length is held against the bytes that are there before anything is made of it.
  */
 import { FormatError } from '../../errors.js';
-import { grouped } from '../checkpoint.js';
+import { counted, grouped } from '../checkpoint.js';
 
 /** The bytes at hand end before the pickle does. More may follow in the file, up to `needed`. */
 export class PickleCut extends FormatError {
@@ -52,9 +52,9 @@ export class PickleBytes {
   #take(length: number, what: string): number {
     const start = this.at;
     if (length > this.#bytes.length - start) {
-      const left = grouped(this.#bytes.length - start);
+      const left = this.#bytes.length - start;
       throw new PickleCut(
-        `${this.#subject}: ${what} of ${grouped(length)} bytes, ${left} are left, at byte ${this.#base + this.opAt}`,
+        `${this.#subject}: ${what} of ${grouped(length)} bytes with ${counted(left, 'byte')} left at byte ${this.#base + this.opAt}`,
         start + length,
       );
     }

@@ -54,7 +54,8 @@ export function describeValue(value: Value, depth = 0): string {
   if (typeof value === 'bigint') return printable(String(value), 24);
   if (typeof value === 'string') return `'${printable(value, 60)}'`;
   if (value instanceof Uint8Array) return `${value.length} bytes`;
-  if (value instanceof PyFloat) return String(value.value);
+  if (value instanceof PyFloat)
+    return Number.isInteger(value.value) ? `${value.value}.0` : String(value.value);
   if (value instanceof TorchName) return printable(value.text);
   if (value instanceof GlobalRef) return printable(value.path);
   if (value instanceof StorageValue) return `a storage of ${value.facts.length}`;

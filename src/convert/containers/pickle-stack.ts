@@ -1,7 +1,7 @@
 /**
  * The stack and the memo of a pickle machine: never below a mark, never beyond a bounded number of values.
  */
-import { grouped } from '../checkpoint.js';
+import { counted, grouped } from '../checkpoint.js';
 import type { PickleBytes } from './pickle-bytes.js';
 import { PyDict, PyList, PySet, type Value } from './pickle-values.js';
 
@@ -59,7 +59,7 @@ export class PickleStack {
     const available = this.#values.length - this.#floor;
     if (available < count) {
       throw this.#in.error(
-        `the stack has ${available} values where ${count} ${count === 1 ? 'is' : 'are'} needed`,
+        `${counted(available, 'value')} on the stack where ${count} ${count === 1 ? 'is' : 'are'} needed`,
       );
     }
     return this.#values.splice(this.#values.length - count);

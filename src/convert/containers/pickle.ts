@@ -7,7 +7,7 @@
  * @see CPython `Lib/pickle.py` (`_Unpickler`), `Lib/pickletools.py`
  */
 import type { FormatError } from '../../errors.js';
-import { grouped } from '../checkpoint.js';
+import { counted } from '../checkpoint.js';
 import { PickleBytes } from './pickle-bytes.js';
 import { readLiteral } from './pickle-literal.js';
 import { OP, REFUSED_OPCODES, opcodeName } from './pickle-opcodes.js';
@@ -72,7 +72,9 @@ class Machine {
     const value = this.#stack.pop();
     const { height, marks } = this.#stack;
     if (height + marks > 0) {
-      throw source.error(`STOP with ${grouped(height + 1)} values and ${grouped(marks)} marks on the stack`);
+      throw source.error(
+        `STOP with ${counted(height + 1, 'value')} and ${counted(marks, 'mark')} on the stack`,
+      );
     }
     return { value, end: source.at };
   }
@@ -174,9 +176,7 @@ class Machine {
         return this.#persistent(stack.pop());
       default: {
         const refused = REFUSED_OPCODES.get(code);
-        throw source.error(
-          refused ? `${refused[0]} is not read (${refused[1]}):` : `${opcodeName(code)} stands`,
-        );
+        throw source.error(refused ? `${refused[0]} is not read (${refused[1]})` : opcodeName(code));
       }
     }
   }

@@ -6,7 +6,7 @@
  */
 import type { ByteSource } from '../../bytes.js';
 import { FormatError, InputError, printable } from '../../errors.js';
-import { grouped, shortName, type Container } from '../checkpoint.js';
+import { counted, grouped, shortName, type Container } from '../checkpoint.js';
 import { PickleCut } from './pickle-bytes.js';
 import { findGlobal } from './pickle-globals.js';
 import { describeValue, kindOf } from './pickle-print.js';
@@ -19,7 +19,7 @@ import { openTorch } from './torch.js';
 
 const MAGIC = 0x1950a86a20f9469cfc6cn;
 const PROTOCOL = 1001;
-/** What is read for the first look at a pickle; four times as much each time it turns out longer. */
+/** What is read for the first look; four times as much each time a pickle turns out longer. */
 const WINDOW_BYTES = 256 * 1024;
 const AGAIN = { next: 'Download or copy it again.' };
 
@@ -35,18 +35,19 @@ export const torchLegacy: Container = {
     const file = shortName(source);
     const plain = (bytes: Uint8Array, base: number): { value: Value; end: number } =>
       readPickle(bytes, { subject: file, base, findGlobal });
-    const magic = await windowed(source, 0, plain);
+    const next = pickleReader(source);
+    const magic = await next(0, plain);
     if (magic.value !== MAGIC) throw notTorch(magic.value, file);
-    const protocol = await windowed(source, magic.next, plain);
+    const protocol = await next(magic.next, plain);
     if (protocol.value !== PROTOCOL) {
       throw new FormatError(
         `${file} is a PyTorch stream of protocol ${describeValue(protocol.value)}; ${PROTOCOL} is read`,
       );
     }
-    const system = await windowed(source, protocol.next, plain);
+    const system = await next(protocol.next, plain);
     checkByteOrder(system.value, file);
-    const object = await windowed(source, system.next, (bytes, base) => readTorchPickle(bytes, file, base));
-    const keys = await windowed(source, object.next, plain);
+    const object = await next(system.next, (bytes, base) => readTorchPickle(bytes, file, base));
+    const keys = await next(object.next, plain);
     const storages = await readStorages(source, keysOf(keys.value, file), keys.next, object.storages);
     return openTorch(
       {
@@ -61,22 +62,27 @@ export const torchLegacy: Container = {
   },
 };
 
-/** Read a pickle whose length only reading it tells. */
-async function windowed<T extends { end: number }>(
-  source: ByteSource,
-  start: number,
-  read: (bytes: Uint8Array, base: number) => T,
-): Promise<T & { next: number }> {
-  const most = Math.min(source.size, start + MAX_PICKLE_BYTES);
-  for (let end = Math.min(start + WINDOW_BYTES, most); ; end = Math.min(start + 4 * (end - start), most)) {
-    try {
-      const found = read(await source.read(start, end), start);
-      return { ...found, next: start + found.end };
-    } catch (error) {
-      // More bytes help only where there are more, and only if the operation fits into them.
-      if (!(error instanceof PickleCut) || end === most || start + error.needed > most) throw error;
+/** Reads pickles whose length only reading them tells; what was read ahead for one serves the next. */
+function pickleReader(source: ByteSource) {
+  let window: { start: number; bytes: Uint8Array } = { start: 0, bytes: new Uint8Array(0) };
+  return async <T extends { end: number }>(
+    start: number,
+    read: (bytes: Uint8Array, base: number) => T,
+  ): Promise<T & { next: number }> => {
+    const most = Math.min(source.size, start + MAX_PICKLE_BYTES);
+    for (;;) {
+      const end = window.start + window.bytes.length;
+      try {
+        const found = read(window.bytes.subarray(Math.min(start, end) - window.start), start);
+        return { ...found, next: start + found.end };
+      } catch (error) {
+        // More bytes help only where there are more, and only if the operation fits into them.
+        if (!(error instanceof PickleCut) || end >= most || start + error.needed > most) throw error;
+        const wanted = Math.max(WINDOW_BYTES, 4 * (end - start));
+        window = { start, bytes: await source.read(start, Math.min(start + wanted, most)) };
+      }
     }
-  }
+  };
 }
 
 function notTorch(value: Value, file: string): InputError {
@@ -105,7 +111,7 @@ function checkByteOrder(system: Value, file: string): void {
 function keysOf(value: Value, file: string): string[] {
   if (!(value instanceof PyList) || !value.items.every((key) => typeof key === 'string')) {
     throw new FormatError(
-      `${file}: the keys of the storages are ${kindOf(value)}; they must be a list of strings`,
+      `${file}: the keys of the storages are ${describeValue(value)}; they must be a list of strings`,
     );
   }
   return value.items;
@@ -151,7 +157,7 @@ async function readStorages(
     );
   }
   if (at < source.size) {
-    throw new FormatError(`${file} has ${grouped(source.size - at)} bytes behind its last storage`);
+    throw new FormatError(`${file} has ${counted(source.size - at, 'byte')} behind its last storage`);
   }
   return contents;
 }

@@ -6,7 +6,7 @@
 import type { FormatError } from '../../errors.js';
 import { printable } from '../../errors.js';
 import { findGlobal } from './pickle-globals.js';
-import { kindOf } from './pickle-print.js';
+import { describeValue, kindOf } from './pickle-print.js';
 import { GlobalRef, Inert, PyTuple, StorageValue, type StorageFacts, type Value } from './pickle-values.js';
 import { readPickle } from './pickle.js';
 
@@ -51,7 +51,7 @@ function storageFacts(
     throw fail(`the storage key "${printable(key)}", which leaves the folder of the storages,`);
   }
   if (typeof length !== 'number' || length < 0) {
-    throw fail(`a storage whose length is ${typeof length === 'number' ? length : kindOf(length ?? null)}`);
+    throw fail(`a storage whose length is ${describeValue(length ?? null)}`);
   }
   if (view !== undefined && view !== null)
     throw fail('a storage that is a view of another (PyTorch before 0.4)');

@@ -5,10 +5,10 @@
  *   (`--model_key model|module`); mmengine `runner/runner.py` (`save_checkpoint`: meta, state_dict),
  *   `hooks/ema_hook.py` (ema_state_dict); timm `utils/checkpoint_saver.py` (state_dict, state_dict_ema)
  */
-import { InputError, listNames, printable } from '../../errors.js';
+import { FormatError, InputError, listNames, printable } from '../../errors.js';
 import { grouped, type ContentEntry, type OpenOptions } from '../checkpoint.js';
 import { describeValue, holdsTensor, kindOf } from './pickle-print.js';
-import { Inert, PyDict, TensorValue, isInert, type Value } from './pickle-values.js';
+import { GlobalRef, Inert, PyDict, TensorValue, isInert, type Value } from './pickle-values.js';
 
 /** In this order: the first that holds tensors is taken. */
 const NESTS = ['model', 'module', 'state_dict'] as const;
@@ -94,6 +94,11 @@ function choose(root: Value, file: string, { key, ema }: OpenOptions, notes: str
     return place;
   }
   if (tensorCount(root) > 0) return { path: '', dict: root };
+  for (const name of NESTS) {
+    const dict = root.entries.get(name);
+    // Named as weights are, and nothing in it was built: it is refused for that.
+    if (dict instanceof PyDict && [...dict.entries.values()].some(isInert)) return { path: name, dict };
+  }
   throw noWeights(root, file);
 }
 
@@ -167,9 +172,20 @@ function refuseUnbuilt(key: Value, value: Value, place: Place, file: string): vo
   const nestedWeight = place.path !== '';
   if (!nestedWeight && !(value instanceof Inert && isTensorLike(value))) return;
   const where = value instanceof Inert ? ` (byte ${value.at} of the pickle)` : '';
-  throw new InputError(`${file}: "${prefixed(place.path, label(key))}" is ${describeValue(value)}${where}`, {
+  const name = `${file}: "${prefixed(place.path, label(key))}"`;
+  if (value instanceof Inert && value.path.startsWith('torch.') && isKnown(value)) {
+    const args = value.args.map((arg) => describeValue(arg, 1)).join(', ');
+    throw new FormatError(
+      `${name} should be made by ${printable(value.path)}, which makes no tensor of ${printable(`(${args})`, 200)}${where}`,
+    );
+  }
+  throw new InputError(`${name} is ${describeValue(value)}${where}`, {
     next: 'A weight must be a plain tensor. In Python: torch.save(model.state_dict(), path) writes such a file.',
   });
+}
+
+function isKnown({ callee }: Inert): boolean {
+  return callee instanceof GlobalRef && callee.build !== undefined;
 }
 
 function isAverage(path: string): boolean {

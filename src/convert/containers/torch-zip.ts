@@ -7,7 +7,7 @@
  */
 import type { ByteSource } from '../../bytes.js';
 import { FormatError, InputError, listNames, printable } from '../../errors.js';
-import { grouped, shortName, type Container } from '../checkpoint.js';
+import { counted, grouped, shortName, type Container } from '../checkpoint.js';
 import { checkedSource, type CheckedPart } from './checked-source.js';
 import type { StorageFacts, TensorValue } from './pickle-values.js';
 import { MAX_PICKLE_BYTES, readTorchPickle } from './torch-pickle.js';
@@ -45,7 +45,7 @@ export const torchZip: Container = {
     const { value, end } = readTorchPickle(bytes, subject);
     if (end !== bytes.length) {
       throw new FormatError(
-        `${subject}: ${grouped(bytes.length - end)} bytes follow STOP at byte ${end - 1}`,
+        `${subject}: ${counted(bytes.length - end, 'byte')} behind STOP at byte ${end - 1}`,
       );
     }
     return openTorch(

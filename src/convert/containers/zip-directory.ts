@@ -85,7 +85,7 @@ async function findEnd(source: ByteSource, file: string): Promise<End> {
   }
   if (found.length === 0) {
     throw new FormatError(
-      `${file} is cut off: a zip archive ends with its directory, here there is none`,
+      `${file}: a zip archive ends with its directory, here there is none: it is cut off, or something follows it`,
       AGAIN,
     );
   }

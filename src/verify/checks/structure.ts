@@ -43,7 +43,7 @@ export function checkStructure(file: OnnxFile, config: BeitConfig): StructureRes
     ...countFindings(file, 'Softmax', config.depth),
   ];
   const opset = file.opsets.get('');
-  const detail = `${file.nodes.length} nodes of opset ${opset}, ${2 * config.depth + 1} LayerNormalization with epsilon ${config.layerNormEps}, ${config.depth} exact GELU`;
+  const detail = `${file.nodes.length} nodes of opset ${opset}, ${layerNorms(config)} LayerNormalization with epsilon ${config.layerNormEps}, ${config.depth} exact GELU`;
   return {
     usable: ports.length === 0,
     check: {
@@ -146,8 +146,13 @@ function flowFindings({ inputs, outputs, initializers, nodes }: OnnxFile): strin
   return findings;
 }
 
+/** Two per block, and what comes after the last one. */
+function layerNorms({ depth, tokenNorm, pooledNorm }: BeitConfig): number {
+  return 2 * depth + (tokenNorm ? 1 : 0) + (pooledNorm ? 1 : 0);
+}
+
 function layerNormFindings(file: OnnxFile, config: BeitConfig): string[] {
-  const findings = countFindings(file, 'LayerNormalization', 2 * config.depth + 1);
+  const findings = countFindings(file, 'LayerNormalization', layerNorms(config));
   const wanted = Math.fround(config.layerNormEps);
   const byEpsilon = new Map<number, string[]>();
   for (const node of file.nodes) {

@@ -66,6 +66,7 @@ describe('checking index buffers', () => {
     checkIndexBuffers(new Map([['index', tensor]]), new Map([[CANONICAL, 'index']]), {
       window,
       depth: 1,
+      classToken: true,
       relativePosition: true,
       sharedRelativePosition: false,
     } as BeitConfig);

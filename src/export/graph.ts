@@ -12,7 +12,8 @@ export interface Value {
 export type Attribute =
   | { readonly kind: 'int'; readonly value: number }
   | { readonly kind: 'ints'; readonly value: readonly number[] }
-  | { readonly kind: 'float'; readonly value: number };
+  | { readonly kind: 'float'; readonly value: number }
+  | { readonly kind: 'string'; readonly value: string };
 
 export interface Node {
   readonly type: string;
@@ -27,9 +28,11 @@ export interface Initializer {
   readonly tensor: Tensor;
 }
 
-/** A graph input or output; a string is a symbolic dimension. All are float32. */
+/** A graph input or output; a string is a symbolic dimension. */
 export interface Port {
   readonly name: string;
+  /** float32 when absent */
+  readonly dtype?: 'bool';
   readonly shape: readonly (number | string)[];
 }
 
@@ -46,6 +49,7 @@ export type Attributes = Readonly<Record<string, Attribute>>;
 
 export const int = (value: number): Attribute => ({ kind: 'int', value });
 export const ints = (...value: readonly number[]): Attribute => ({ kind: 'ints', value });
+export const string = (value: string): Attribute => ({ kind: 'string', value });
 export const float = (value: number): Attribute => ({ kind: 'float', value });
 
 export class GraphBuilder {
@@ -72,8 +76,8 @@ export class GraphBuilder {
     }
   }
 
-  input(name: string, shape: Port['shape']): Value {
-    this.#inputs.push({ name: this.#claim(name), shape });
+  input(name: string, shape: Port['shape'], dtype?: Port['dtype']): Value {
+    this.#inputs.push({ name: this.#claim(name), shape, ...(dtype && { dtype }) });
     return { name };
   }
 

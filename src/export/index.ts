@@ -7,8 +7,9 @@ import { SourceDigest, takeFileDigest, type FileDigest } from '../digest.js';
 import { FormatError, printable } from '../errors.js';
 import type { BeitModel } from '../model.js';
 import { pieceLength, writePieces } from '../sink.js';
+import { resolveTask, type Task } from '../task.js';
 import type { Port } from './graph.js';
-import { classify } from './heads/classify.js';
+import { buildGraph } from './head.js';
 import {
   DEFAULT_OPSET,
   PROTOBUF_LIMIT,
@@ -21,6 +22,10 @@ import {
 export { DEFAULT_OPSET } from './onnx.js';
 
 export interface ExportOptions {
+  /** default: what the checkpoint is for */
+  readonly task?: Task;
+  /** images per run; default: any number */
+  readonly batch?: number;
   readonly opset?: number;
   /** `true`: weights in a file of their own; `undefined`: only where one file cannot hold them */
   readonly externalData?: boolean;
@@ -61,7 +66,8 @@ const OVERHEAD_BYTES = 16 * 1024 * 1024;
 export async function exportOnnx(model: BeitModel, path: string, options: ExportOptions): Promise<Exported> {
   const opset = options.opset ?? DEFAULT_OPSET;
   const ir = irVersion(opset);
-  const graph = classify(model.config, model.tensors, opset);
+  const task = options.task ?? resolveTask(model.config);
+  const graph = buildGraph(model.config, model.tensors, task, opset, options.batch);
   const external = options.externalData ?? initializerBytes(graph) + OVERHEAD_BYTES > PROTOBUF_LIMIT;
   const dataPath = external ? `${path}_data` : undefined;
 

@@ -196,12 +196,16 @@ function attributeProto(
       return { name, type: AttributeType.INTS, ints: [...attribute.value] };
     case 'float':
       return { name, type: AttributeType.FLOAT, f: attribute.value };
+    case 'string':
+      return { name, type: AttributeType.STRING, s: new TextEncoder().encode(attribute.value) };
   }
 }
 
-function portProto({ name, shape }: Port): Parameters<typeof onnx.ValueInfoProto.encode>[0] {
+function portProto({ name, shape, dtype }: Port): Parameters<typeof onnx.ValueInfoProto.encode>[0] {
   const dim = shape.map((side) => (typeof side === 'number' ? { dimValue: side } : { dimParam: side }));
-  return { name, type: { tensorType: { elemType: onnx.TensorProto.DataType.FLOAT, shape: { dim } } } };
+  const { BOOL, FLOAT } = onnx.TensorProto.DataType;
+  const elemType = dtype === 'bool' ? BOOL : FLOAT;
+  return { name, type: { tensorType: { elemType, shape: { dim } } } };
 }
 
 function metadataPiece(entry: MetadataEntry): Piece {

@@ -11,6 +11,8 @@ export interface ConfigHints extends KindHints {
   /** where the claims come from, for messages */
   readonly origin?: string;
   readonly imageSize?: readonly [number, number];
+  /** images are padded to whole patches (mmpretrain), not cut to them */
+  readonly padsImages?: boolean;
   readonly patchSize?: number;
   readonly channels?: number;
   readonly hiddenSize?: number;
@@ -284,7 +286,8 @@ function inferWindow(of: {
     (!table || tableRows([h, w]) === table.shape[0]) && (patches === undefined || h * w === patches);
 
   if (hints.imageSize) {
-    const given = hints.imageSize.map((side) => Math.floor(side / patchSize)) as [number, number];
+    const whole = hints.padsImages ? Math.ceil : Math.floor;
+    const given = hints.imageSize.map((side) => whole(side / patchSize)) as [number, number];
     if (given[0] < 1 || given[1] < 1) {
       throw new LayoutError(
         `an image of ${hints.imageSize.join('×')} has no whole patch of ${patchSize} pixels`,

@@ -107,7 +107,11 @@ export async function assess(path: string, options: LoadOptions = {}): Promise<A
     }
     applied = translate(checkpoint, layout, name);
     table = applied.table;
-    const hints = mergeHints(given?.hints, options.hints, sibling?.hints, notes);
+    const hints = {
+      ...mergeHints(given?.hints, options.hints, sibling?.hints, notes),
+      // mmcv `PatchEmbed` pads at the bottom and the right; unilm, timm and transformers leave the rest out.
+      padsImages: layout.name === 'mmpretrain',
+    };
     if (layout.name === 'transformers' && hints.qkvBias === false) {
       applied = await withoutZeroBiases(applied, hints.origin ?? 'the given config');
     }

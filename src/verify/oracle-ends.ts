@@ -7,7 +7,8 @@ import { widest, type OracleMemory } from './oracle-memory.js';
 
 /**
  * Lay every patch out as the convolution meets it, `[channel, row, column]`, as token 1, 2, … of `wide`. What is left
- * over at the right and bottom of an image that is no multiple of the patch is not used, as in a convolution without padding.
+ * over at the right and bottom of an image that is no multiple of the patch is not used, as in a convolution without
+ * padding; where the window is larger than the image, zeros follow (mmpretrain).
  */
 export function unfold(memory: OracleMemory, config: BeitConfig, input: Float32Array | Float64Array): void {
   const { wide, s, geometry } = memory;
@@ -20,7 +21,7 @@ export function unfold(memory: OracleMemory, config: BeitConfig, input: Float32A
     const sums = s.subarray(image * widest(geometry), image * widest(geometry) + patchLength);
     sums.fill(0);
     for (let patch = 0; patch < patches; patch++) {
-      const to = (image * tokens + patch + 1) * patchLength;
+      const to = (image * tokens + patch + tokens - patches) * patchLength;
       const top = Math.floor(patch / window[1]) * patchSize;
       const left = (patch % window[1]) * patchSize;
       let k = 0;
@@ -28,7 +29,7 @@ export function unfold(memory: OracleMemory, config: BeitConfig, input: Float32A
         for (let y = 0; y < patchSize; y++) {
           let from = ((image * channels + channel) * height + top + y) * width + left;
           for (let x = 0; x < patchSize; x++, k++, from++) {
-            const pixel = input[from];
+            const pixel = top + y < height && left + x < width ? input[from] : 0;
             wide[to + k] = pixel;
             // A float64 pixel has to be rounded before float32 arithmetic can start.
             sums[k] += (pixel - Math.fround(pixel)) ** 2 + kappa * pixel * pixel;
@@ -40,19 +41,25 @@ export function unfold(memory: OracleMemory, config: BeitConfig, input: Float32A
   }
 }
 
-/** Put the class token before the patches and add the absolute positions, if there are any. */
-export function embed(
-  memory: OracleMemory,
-  classToken: Float64Array,
-  positions: Float64Array | undefined,
-): void {
+/** What is put around and over the patches; each where the model has it. */
+export interface Embedding {
+  readonly classToken?: Float64Array;
+  readonly positions?: Float64Array;
+  /** patches that give way to the mask token, before positions are added */
+  readonly hidden?: { readonly mask: Uint8Array; readonly token: Float64Array };
+}
+
+/** Put the class token before the patches, the mask token over hidden ones, and add the absolute positions. */
+export function embed(memory: OracleMemory, { classToken, positions, hidden }: Embedding): void {
   const { x, v, product, geometry } = memory;
   const { batch, tokens, width } = geometry;
   for (let image = 0; image < batch; image++) {
     for (let token = 0; token < tokens; token++) {
       for (let c = 0; c < width; c++) {
         const i = (image * tokens + token) * width + c;
-        if (token === 0) x[i] = classToken[c];
+        const patch = token - (classToken ? 1 : 0);
+        if (patch < 0) x[i] = classToken![c];
+        else if (hidden?.mask[image * (tokens - (classToken ? 1 : 0)) + patch]) x[i] = hidden.token[c];
         else v[i] = product[image * widest(geometry) + c] + 2 * ROUND * x[i] * x[i];
         if (positions) {
           x[i] += positions[token * width + c];
@@ -107,8 +114,8 @@ export function pool(
 ): Pooled {
   const { x, v, r, geometry } = memory;
   const { tokens, width } = geometry;
-  const first = config.pooling === 'mean' ? 1 : 0;
-  const count = config.pooling === 'mean' ? tokens - 1 : 1;
+  const first = config.pooling === 'mean' && config.classToken ? 1 : 0;
+  const count = config.pooling === 'mean' ? tokens - first : 1;
   const pooled = new Float64Array(width);
   const errors = new Float64Array(width);
   for (let c = 0; c < width; c++) {
@@ -133,7 +140,7 @@ export function pool(
   return normalise(pooled, errors, weight, bias, config.layerNormEps);
 }
 
-function normalise(
+export function normalise(
   x: Float64Array,
   errors: Float64Array,
   weight: Float64Array,

@@ -17,15 +17,20 @@ const PATCH = 'backbone.patch_embed.projection';
 const HEAD = 'head.fc';
 
 /** The matrices in the order in which the forward pass needs them. */
-export function matrixNames(config: BeitConfig): string[] {
+export function matrixNames(config: BeitConfig, headless: boolean): string[] {
+  const matrices = ['attn.qkv', 'attn.proj', 'ffn.layers.0.0', 'ffn.layers.1'];
   const names = [`${PATCH}.weight`];
-  for (let layer = 0; layer < config.depth; layer++) {
-    for (const name of ['attn.qkv', 'attn.proj', 'ffn.layers.0.0', 'ffn.layers.1']) {
-      names.push(`backbone.layers.${layer}.${name}.weight`);
-    }
-  }
-  names.push(`${HEAD}.weight`);
+  for (const at of blockNames(config)) names.push(...matrices.map((name) => `${at}${name}.weight`));
+  if (!headless) names.push(`${HEAD}.weight`);
   return names;
+}
+
+/** All blocks in the order in which they run, those of a second output after the backbone's. */
+function blockNames({ depth, clsPretraining: second }: BeitConfig): string[] {
+  return [
+    ...Array.from({ length: depth }, (_, layer) => `backbone.layers.${layer}.`),
+    ...Array.from({ length: second?.layers ?? 0 }, (_, layer) => `neck.patch_aggregation.${layer}.`),
+  ];
 }
 
 type Step = Pick<LinearPhase, 'from' | 'to' | 'then'> & Partial<Pick<LinearPhase, 'gamma'>>;
@@ -54,30 +59,46 @@ export class Forward {
       to: 'x',
       then: 'nothing',
     });
-    embed(
-      memory,
-      await readVector(this.tensors, 'backbone.cls_token'),
-      await readOptional(this.tensors, 'backbone.pos_embed', config.absolutePosition),
-    );
+    const { mask } = options;
+    embed(memory, {
+      classToken: await readOptional(this.tensors, 'backbone.cls_token', config.classToken),
+      positions: await readOptional(this.tensors, 'backbone.pos_embed', config.absolutePosition),
+      ...(mask && { hidden: { mask, token: await readVector(this.tensors, 'backbone.mask_token') } }),
+    });
 
     const shared = await readOptional(
       this.tensors,
       'backbone.rel_pos_bias.relative_position_bias_table',
       config.sharedRelativePosition,
     );
-    let ahead = readBlockVectors(this.tensors, config, 0);
-    for (let layer = 0; layer < depth; layer++) {
+    const second = config.clsPretraining;
+    const blocks = blockNames(config);
+    let ahead = readBlockVectors(this.tensors, config, blocks[0]);
+    let early: Float64Array | undefined;
+    for (const layer of blocks.keys()) {
       const block = await ahead;
-      if (layer + 1 < depth) {
-        ahead = readBlockVectors(this.tensors, config, layer + 1);
+      if (layer + 1 < blocks.length) {
+        ahead = readBlockVectors(this.tensors, config, blocks[layer + 1]);
         ahead.catch(() => undefined);
       }
-      if (options.hidden) this.#hidden.push(memory.x.slice());
+      if (options.hidden && layer < depth) this.#hidden.push(memory.x.slice());
+      if (layer === second?.earlyLayer) early = memory.x.slice();
+      if (layer === depth) this.#enterSecond(early ?? memory.x.slice());
       await this.#block(block, shared);
-      options.onProgress?.(layer + 1, depth);
+      options.onProgress?.(layer + 1, blocks.length);
+      if (layer === depth - 1 && options.hidden) this.#hidden.push(memory.x.slice());
     }
-    if (options.hidden) this.#hidden.push(memory.x.slice());
     this.#noteHidden(totalVariance(memory));
+    if (options.headless || config.kind !== 'classification') {
+      const none = new Float64Array(0);
+      return {
+        logits: none,
+        features: none,
+        ...(options.hidden && { hidden: this.#hidden }),
+        ...(second && { second: memory.x.slice() }),
+        noise: { logits: none, features: none, hidden: this.#hiddenNoise },
+      };
+    }
 
     const norm = async (name: string): Promise<[Float64Array, Float64Array]> => [
       await readVector(this.tensors, `backbone.${name}.weight`),
@@ -99,6 +120,16 @@ export class Forward {
         hidden: this.#hiddenNoise,
       },
     };
+  }
+
+  /** The class token stays as it is after the last block; the patches are those of an early one. */
+  #enterSecond(early: Float64Array): void {
+    const { x, geometry } = this.memory;
+    const { batch, tokens, width } = geometry;
+    for (let image = 0; image < batch; image++) {
+      const from = (image * tokens + 1) * width;
+      x.set(early.subarray(from, (image + 1) * tokens * width), from);
+    }
   }
 
   /** x += gamma_1 * proj(attention(LN1 x)); x += gamma_2 * fc2(gelu(fc1(LN2 x))) */

@@ -37,13 +37,13 @@ export async function readOptional(
   return present ? await readVector(tensors, name) : undefined;
 }
 
+/** @param at prefix of the block's names: `backbone.layers.0.` */
 export async function readBlockVectors(
   tensors: StateDict,
   config: BeitConfig,
-  layer: number,
+  at: string,
 ): Promise<BlockVectors> {
-  const read = (name: string): Promise<Float64Array> =>
-    readVector(tensors, `backbone.layers.${layer}.${name}`);
+  const read = (name: string): Promise<Float64Array> => readVector(tensors, at + name);
   const optional = async (name: string, present: boolean): Promise<Float64Array | undefined> =>
     present ? await read(name) : undefined;
   const qkvBias = async (): Promise<Float64Array> => {

@@ -53,7 +53,14 @@ export async function runOracle(
     throw new UsageError(`threads is ${threads}; it must be 0 or more`);
   }
 
-  const matrices = matrixNames(config);
+  const headless = options.headless || config.kind !== 'classification';
+  const matrices = matrixNames(config, headless);
+  const patches = config.window[0] * config.window[1];
+  if (options.mask && options.mask.length !== batch * patches) {
+    throw new ShapeError(
+      `the mask has ${options.mask.length} values; ${batch} images of ${patches} patches need ${batch * patches}`,
+    );
+  }
   for (const name of matrices) needTensor(tensors, name);
   if (signal?.aborted) throw interrupted(signal);
 

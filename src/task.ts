@@ -195,7 +195,7 @@ function segmentationTaps(
   options: TaskOptions,
 ): readonly [number, number, number, number] {
   const indices =
-    options.outIndices?.map((index) => layerOf(index, config.depth)) ??
+    (options.outIndices ?? config.segmentation?.outIndices)?.map((index) => layerOf(index, config.depth)) ??
     SEGMENTATION_INDICES.get(config.depth);
   if (indices?.length !== 4) {
     throw new UsageError(

@@ -9,7 +9,7 @@ import type { BeitModel } from '../model.js';
 import { pieceLength, writePieces } from '../sink.js';
 import { resolveTask, type Task } from '../task.js';
 import type { Port } from './graph.js';
-import { buildGraph } from './head.js';
+import { buildGraph } from './build.js';
 import {
   DEFAULT_OPSET,
   PROTOBUF_LIMIT,

@@ -1,0 +1,54 @@
+/** A graph for a task: the input, a head from `heads/`, the outputs. A new head is a file there and a line here. */
+import type { BeitConfig } from '../beit.js';
+import { ConvertBeitError } from '../errors.js';
+import { taskOutputs, type Task } from '../task.js';
+import { asFloat32, type StateDict } from '../tensor.js';
+import type { Weight } from './blocks.js';
+import { GraphBuilder, type Graph } from './graph.js';
+import type { Head } from './head.js';
+import { classify } from './heads/classify.js';
+import { features } from './heads/features.js';
+import { maskedImage } from './heads/masked-image.js';
+import { segment } from './heads/segment.js';
+
+function headOf(task: Task): Head {
+  switch (task.name) {
+    case 'classify':
+      return classify;
+    case 'features':
+      return features(task.outputs);
+    case 'masked-image':
+      return maskedImage;
+    case 'segment':
+      return segment(task);
+  }
+}
+
+const GRAPH_NAMES: Readonly<Record<Task['name'], string>> = {
+  classify: 'beit_classifier',
+  features: 'beit_features',
+  'masked-image': 'beit_masked_image_model',
+  segment: 'beit_segmenter',
+};
+
+/** @param batch a fixed number of images; `undefined`: symbolic */
+export function buildGraph(
+  config: BeitConfig,
+  tensors: StateDict,
+  task: Task,
+  opset: number,
+  batch: number | string = 'batch',
+): Graph {
+  const g = new GraphBuilder(opset);
+  const weight: Weight = (name) => {
+    const tensor = tensors.get(name);
+    if (!tensor) throw new ConvertBeitError(`the graph needs ${name}, which the model does not have`);
+    return g.initializer(name, asFloat32(tensor));
+  };
+  const pixels = g.input('pixel_values', [batch, config.channels, ...config.imageSize]);
+  const values = headOf(task)({ g, config, weight, pixels, batch });
+  for (const [i, { name, shape }] of taskOutputs(config, task).entries()) {
+    g.output(values[i], name, [batch, ...shape]);
+  }
+  return g.build(GRAPH_NAMES[task.name]);
+}

@@ -42,6 +42,8 @@ export interface WriteOptions {
   readonly flush?: boolean;
   /** compute the sha256 of what is written; default true */
   readonly digest?: boolean;
+  /** size of each of the few buffers; default 4 MiB */
+  readonly bufferBytes?: number;
 }
 
 export interface Written {
@@ -84,7 +86,7 @@ export async function writePieces(
   // A digest runs from the first byte to the last: with late pieces nobody knows the first ones in time.
   const inOrder = !pieces.some((piece) => 'late' in piece);
   const digest = inOrder && (options.digest ?? true) ? createDigest(total) : undefined;
-  const slots = makeSlots(total);
+  const slots = makeSlots(total, options.bufferBytes ?? BUFFER_BYTES);
   const writer = new SlotWriter(file, slots, options, digest);
   try {
     for (const piece of pieces) {
@@ -106,8 +108,8 @@ export async function writePieces(
   }
 }
 
-function makeSlots(total: number): Slot[] {
-  const size = Math.max(1, Math.min(BUFFER_BYTES, total));
+function makeSlots(total: number, bufferBytes: number): Slot[] {
+  const size = Math.max(1, Math.min(bufferBytes, total));
   const count = Math.min(BUFFERS, Math.ceil(total / size) || 1);
   // Shared memory, so that the hashing thread reads the same bytes without a copy.
   return Array.from({ length: count }, () => ({

@@ -21,11 +21,15 @@ export interface Node {
   readonly inputs: readonly string[];
   readonly outputs: readonly string[];
   readonly attributes: ReadonlyMap<string, Attribute>;
+  /** absent: the standard operators */
+  readonly domain?: 'com.microsoft';
 }
 
 export interface Initializer {
   readonly name: string;
   readonly tensor: Tensor;
+  /** what it is made from, where that is not `tensor` itself; decides its place in the file, so that reading is sequential */
+  readonly origin?: Tensor;
 }
 
 /** A graph input or output; a string is a symbolic dimension. */

@@ -6,10 +6,12 @@ import type { ByteSource } from '../bytes.js';
 import { SourceDigest, takeFileDigest, type FileDigest } from '../digest.js';
 import { FormatError, printable } from '../errors.js';
 import type { BeitModel } from '../model.js';
-import { pieceLength, writePieces } from '../sink.js';
+import { keepPlaces, precision, type PrecisionName } from '../precision.js';
+import { pieceLength, writePieces, type Piece, type WriteOptions } from '../sink.js';
 import { resolveTask, type Task } from '../task.js';
-import type { Port } from './graph.js';
 import { buildGraph } from './build.js';
+import type { Graph, Port } from './graph.js';
+import { linkMetadata, linkWeights } from './link.js';
 import {
   DEFAULT_OPSET,
   PROTOBUF_LIMIT,
@@ -17,7 +19,10 @@ import {
   irVersion,
   layoutOnnx,
   type MetadataEntry,
+  type OnnxLayout,
 } from './onnx.js';
+import { inPrecision } from './precision/index.js';
+import { SharedReads } from './shared-reads.js';
 
 export { DEFAULT_OPSET } from './onnx.js';
 
@@ -36,6 +41,19 @@ export interface ExportOptions {
   readonly flush?: boolean;
   /** compute the sha256 of what is written; default true */
   readonly digest?: boolean;
+  /** places whose weights stay float32 (`src/precision.ts`); default: each precision's own */
+  readonly keep?: readonly string[];
+  /** 7-bit weights for int8 and q8; default: q8 only */
+  readonly reduceRange?: boolean;
+  /** write only the graph, with references into the source's files */
+  readonly link?: LinkOptions;
+}
+
+export interface LinkOptions {
+  /** where the model will be */
+  readonly folder: string;
+  /** hash the linked files even if that means reading them only for it */
+  readonly digest: boolean;
 }
 
 export interface ExportedFile {
@@ -47,6 +65,7 @@ export interface ExportedFile {
 export interface Exported {
   readonly model: ExportedFile;
   readonly data?: ExportedFile;
+  readonly precision: PrecisionName;
   readonly opset: number;
   readonly irVersion: number;
   readonly inputs: readonly Port[];
@@ -55,8 +74,17 @@ export interface Exported {
   readonly sourceSha256: ReadonlyMap<string, string>;
 }
 
+/** Several files at once share what one alone may take. */
+const MANY_BUFFER_BYTES = 1024 * 1024;
 /** Room for nodes, names and metadata besides the weights. */
 const OVERHEAD_BYTES = 16 * 1024 * 1024;
+
+/** One file of an export. */
+export interface ExportedAs {
+  /** must not exist */
+  readonly path: string;
+  readonly precision: PrecisionName;
+}
 
 /**
  * Stream a classifier to `path` (which must not exist); with external data also to `<path>_data`.
@@ -64,57 +92,159 @@ const OVERHEAD_BYTES = 16 * 1024 * 1024;
  * @throws UsageError for an unsupported opset; EnvironmentError when the file system refuses
  */
 export async function exportOnnx(model: BeitModel, path: string, options: ExportOptions): Promise<Exported> {
+  const [exported] = await exportFiles(model, [{ path, precision: 'fp32' }], options);
+  return exported;
+}
+
+/**
+ * The same in one or several precisions, from one pass over the source.
+ *
+ * @throws like {@link exportOnnx}; FormatError for weights that a precision cannot hold; UsageError where `link` or
+ *   `keep` cannot be done
+ */
+export async function exportFiles(
+  model: BeitModel,
+  files: readonly ExportedAs[],
+  options: ExportOptions,
+): Promise<Exported[]> {
   const opset = options.opset ?? DEFAULT_OPSET;
-  const ir = irVersion(opset);
+  irVersion(opset);
   const task = options.task ?? resolveTask(model.config);
   const graph = buildGraph(model.config, model.tensors, task, opset, options.batch);
-  const external = options.externalData ?? initializerBytes(graph) + OVERHEAD_BYTES > PROTOBUF_LIMIT;
-  const dataPath = external ? `${path}_data` : undefined;
-
-  const digests = sourceDigests(model);
+  const stop = new AbortController();
+  const signal = options.signal ? AbortSignal.any([options.signal, stop.signal]) : stop.signal;
+  const digests = sourceDigests(model, options);
+  const fed = new Map([...digests].filter(fedDigest));
   try {
     let hashed: Promise<ReadonlyMap<string, string>> | undefined;
     const sha256 = (): Promise<ReadonlyMap<string, string>> => (hashed ??= hashSources(model, digests));
-    const info = {
-      producerVersion: options.toolVersion,
-      metadata: metadata(model, options.toolVersion, sha256),
-    };
-    const layout = await layoutOnnx(graph, info, dataPath === undefined ? undefined : basename(dataPath));
-    const dataBytes = layout.data?.reduce((sum, piece) => sum + pieceLength(piece), 0) ?? 0;
-    const total = layout.modelBytes + dataBytes;
-    const write = async (to: string, pieces: typeof layout.model, before: number): Promise<ExportedFile> => {
-      const written = await writePieces(to, pieces, {
-        signal: options.signal,
+    const shared =
+      files.length === 1 && files[0].precision === 'fp32'
+        ? undefined
+        : new SharedReads(files.length, signal, fed);
+    const plans = await Promise.all(
+      files.map((file) => planFile(model, shared ? shared.graph(graph) : graph, file, options, sha256)),
+    );
+    const total = plans.reduce((sum, { bytes }) => sum + bytes, 0);
+    const done = plans.map(() => 0);
+    const writing = plans.map((plan, i) =>
+      writeFile(plan, {
+        signal,
         flush: options.flush,
         digest: options.digest,
-        sourceDigests: new Map([...digests].filter(fedDigest)),
-        onProgress: (done) => options.onProgress?.(before + done, total),
-      });
-      return { path: to, ...written };
-    };
-    const data = layout.data && dataPath !== undefined ? await write(dataPath, layout.data, 0) : undefined;
-    const written = await write(path, layout.model, dataBytes);
-    return {
-      model: written,
-      ...(data ? { data } : {}),
-      opset,
-      irVersion: ir,
-      inputs: graph.inputs,
-      outputs: graph.outputs,
-      sourceSha256: await sha256(),
-    };
+        sourceDigests: fed,
+        ...(files.length > 1 && { bufferBytes: MANY_BUFFER_BYTES }),
+        onProgress: (bytes) => {
+          done[i] = bytes;
+          options.onProgress?.(
+            done.reduce((sum, each) => sum + each, 0),
+            total,
+          );
+        },
+      }),
+    );
+    try {
+      const written = await Promise.all(writing);
+      const sourceSha256 = await sha256();
+      return written.map((each) => ({ ...each, sourceSha256 }));
+    } catch (error) {
+      // Writers wait for each other: when one fails, the others must not wait for ever.
+      stop.abort(error);
+      await Promise.allSettled(writing);
+      throw error;
+    }
   } finally {
     for (const digest of digests.values()) digest.abandon();
   }
 }
 
+interface FilePlan {
+  readonly file: ExportedAs;
+  readonly graph: Graph;
+  readonly layout: OnnxLayout;
+  readonly dataPath?: string;
+  readonly bytes: number;
+}
+
+async function planFile(
+  model: BeitModel,
+  graph: Graph,
+  file: ExportedAs,
+  options: ExportOptions,
+  sha256: () => Promise<ReadonlyMap<string, string>>,
+): Promise<FilePlan> {
+  const row = precision(file.precision);
+  const keep = keepPlaces(options.keep ?? row.keep, model.config.depth);
+  const reduceRange = row.weights === 'int8' && (options.reduceRange ?? row.name === 'q8');
+  const converted = inPrecision(graph, row.name, { keep, reduceRange });
+  const links = options.link ? await linkWeights(model, converted, options.link.folder) : undefined;
+  const info = {
+    producerVersion: options.toolVersion,
+    metadata: [
+      ...metadata(model, options.toolVersion, links ? await sha256() : sha256),
+      ...(row.name === 'fp32' ? [] : precisionMetadata(row.name, keep.places, reduceRange)),
+      ...(links ? [await linkMetadata(links.files, await sha256())] : []),
+    ],
+  };
+  const external =
+    !links && (options.externalData ?? initializerBytes(converted) + OVERHEAD_BYTES > PROTOBUF_LIMIT);
+  const dataPath = external ? `${file.path}_data` : undefined;
+  const layout = await layoutOnnx(
+    converted,
+    info,
+    links?.place ?? (dataPath === undefined ? undefined : basename(dataPath)),
+  );
+  const dataBytes = layout.data?.reduce((sum, piece) => sum + pieceLength(piece), 0) ?? 0;
+  return { file, graph: converted, layout, dataPath, bytes: layout.modelBytes + dataBytes };
+}
+
+/** The data file first: a model is only there when its weights are. */
+async function writeFile(
+  { file, graph, layout, dataPath, bytes }: FilePlan,
+  options: WriteOptions,
+): Promise<Omit<Exported, 'sourceSha256'>> {
+  const write = async (to: string, pieces: readonly Piece[], before: number): Promise<ExportedFile> => ({
+    path: to,
+    ...(await writePieces(to, pieces, {
+      ...options,
+      onProgress: (done) => options.onProgress?.(before + done),
+    })),
+  });
+  const data = layout.data && dataPath !== undefined ? await write(dataPath, layout.data, 0) : undefined;
+  return {
+    model: await write(file.path, layout.model, bytes - layout.modelBytes),
+    ...(data ? { data } : {}),
+    precision: file.precision,
+    opset: graph.opset,
+    irVersion: irVersion(graph.opset),
+    inputs: graph.inputs,
+    outputs: graph.outputs,
+  };
+}
+
+function precisionMetadata(
+  name: PrecisionName,
+  kept: readonly string[],
+  reduceRange: boolean,
+): MetadataEntry[] {
+  return [
+    { key: 'convert_beit.dtype', value: name },
+    { key: 'convert_beit.kept', value: kept.join(',') },
+    ...(reduceRange ? [{ key: 'convert_beit.reduce_range', value: 'true' }] : []),
+  ];
+}
+
 type AnyDigest = SourceDigest | FileDigest;
 
-function sourceDigests(model: BeitModel): ReadonlyMap<ByteSource, AnyDigest> {
+function sourceDigests(model: BeitModel, { link }: ExportOptions): ReadonlyMap<ByteSource, AnyDigest> {
   return new Map(
-    model.provenance.files.map(({ source }) => {
+    model.provenance.files.flatMap(({ source }): [ByteSource, AnyDigest][] => {
       const begun = source.file && takeFileDigest(source.file.path);
-      return [source, begun ?? new SourceDigest(source)];
+      if (link && !link.digest) {
+        begun?.abandon();
+        return [];
+      }
+      return [[source, begun ?? new SourceDigest(source)]];
     }),
   );
 }
@@ -141,7 +271,12 @@ async function hashSources(
 ): Promise<ReadonlyMap<string, string>> {
   const found = new Map<string, string>();
   for (const { name, source, sha256 } of model.provenance.files) {
-    const hex = await hexOf(source, digests.get(source)!);
+    const digest = digests.get(source);
+    if (!digest) {
+      if (sha256 !== undefined) found.set(name, sha256);
+      continue;
+    }
+    const hex = await hexOf(source, digest);
     if (sha256 !== undefined && sha256 !== hex) {
       throw new FormatError(`${printable(name)} has sha256 ${hex}; ${sha256} was stated for it`, {
         next: 'The file is damaged: remove it (from the cache) and get it again.',
@@ -156,12 +291,12 @@ async function hashSources(
 function metadata(
   model: BeitModel,
   toolVersion: string,
-  sha256: () => Promise<ReadonlyMap<string, string>>,
+  sha256: ReadonlyMap<string, string> | (() => Promise<ReadonlyMap<string, string>>),
 ): MetadataEntry[] {
   const { provenance, config, preprocessing, labels } = model;
   const digests = (hex: ReadonlyMap<string, string>): string =>
     JSON.stringify(
-      provenance.files.map(({ name, source }) => ({ name, bytes: source.size, sha256: hex.get(name) ?? '' })),
+      provenance.files.map(({ name, source }) => ({ name, bytes: source.size, sha256: hex.get(name) })),
     );
   const unknown = new Map(provenance.files.map(({ name }) => [name, '0'.repeat(64)]));
   const entry = (key: string, value: string | undefined): MetadataEntry[] =>
@@ -178,8 +313,10 @@ function metadata(
     ...entry('labels', labels ? JSON.stringify(labels) : undefined),
     {
       key: 'convert_beit.source_files',
-      value: digests(unknown),
-      final: async () => digests(await sha256()),
+      // Linked weights don't pass by: what is known of them is known now.
+      ...(typeof sha256 !== 'function'
+        ? { value: digests(sha256) }
+        : { value: digests(unknown), final: async () => digests(await sha256()) }),
     },
   ];
 }

@@ -4,6 +4,7 @@
  *
  * Field numbers and rules: ONNX `onnx/onnx.proto` (IR 8), external data: `docs/ExternalData.md`.
  */
+import type { ByteRange } from '../bytes.js';
 import { dtype as dtypeRow } from '../dtype.js';
 import { UsageError } from '../errors.js';
 import { onnx } from '../onnx-proto.js';
@@ -65,16 +66,33 @@ export interface OnnxLayout {
   readonly data?: readonly Piece[];
 }
 
+/** Where an initializer's bytes lie already, in a file beside the model; `undefined`: nowhere. */
+export type Links = (
+  initializer: Initializer,
+) => { readonly file: string; readonly start: number } | undefined;
+
 /**
- * @param externalName name of the data file beside the model, or `undefined` to keep everything in one file
+ * @param elsewhere name of the data file to write beside the model, or links into files that are there; `undefined`:
+ *   everything goes into the model's own file
  * @throws UsageError when one file would reach protobuf's limit
  */
-export async function layoutOnnx(graph: Graph, info: ModelInfo, externalName?: string): Promise<OnnxLayout> {
+export async function layoutOnnx(
+  graph: Graph,
+  info: ModelInfo,
+  elsewhere?: string | Links,
+): Promise<OnnxLayout> {
+  const externalName = typeof elsewhere === 'string' ? elsewhere : undefined;
+  const links = typeof elsewhere === 'function' ? elsewhere : undefined;
   const data: Piece[] = [];
   let dataBytes = 0;
   const initializers: Piece[] = [];
   for (const initializer of inSourceOrder(graph.initializers)) {
     const bytes = byteLength(initializer.tensor);
+    const linked = bytes < EXTERNAL_FROM_BYTES ? undefined : links?.(initializer);
+    if (linked) {
+      initializers.push(externalReference(initializer, linked.file, linked.start, bytes));
+      continue;
+    }
     if (externalName === undefined || bytes < EXTERNAL_FROM_BYTES) {
       initializers.push(...(await embedded(initializer, bytes)));
       continue;
@@ -99,7 +117,14 @@ export async function layoutOnnx(graph: Graph, info: ModelInfo, externalName?: s
     irVersion: irVersion(graph.opset),
     producerName: 'convert-beit',
     producerVersion: info.producerVersion,
-    opsetImport: [{ domain: '', version: graph.opset }],
+    opsetImport: [
+      { domain: '', version: graph.opset },
+      // ONNX Runtime's own operators have one version.
+      ...[...new Set(graph.nodes.flatMap((node) => node.domain ?? []))].map((domain) => ({
+        domain,
+        version: 1,
+      })),
+    ],
   }).finish();
   // Metadata comes last, so that it can hold the digest of the weights that were copied before it.
   const model: Piece[] = [
@@ -128,22 +153,24 @@ export function initializerBytes(graph: Graph): number {
  * source is hashed while it is copied.
  */
 function inSourceOrder(initializers: readonly Initializer[]): Initializer[] {
-  const constants = initializers.filter(({ tensor }) => !tensor.stored);
-  const stored = initializers.filter(({ tensor }) => tensor.stored);
+  const place = ({ origin, tensor }: Initializer): ByteRange | undefined => (origin ?? tensor).stored;
+  const constants = initializers.filter((initializer) => !place(initializer));
+  const stored = initializers.filter((initializer) => place(initializer));
   const rank = new Map<unknown, number>();
-  for (const { tensor } of stored) {
-    if (!rank.has(tensor.stored!.source)) rank.set(tensor.stored!.source, rank.size);
+  for (const initializer of stored) {
+    const { source } = place(initializer)!;
+    if (!rank.has(source)) rank.set(source, rank.size);
   }
   stored.sort((a, b) => {
-    const [left, right] = [a.tensor.stored!, b.tensor.stored!];
+    const [left, right] = [place(a)!, place(b)!];
     return rank.get(left.source)! - rank.get(right.source)! || left.start - right.start;
   });
   return [...constants, ...stored];
 }
 
-async function embedded({ name, tensor }: Initializer, bytes: number): Promise<Piece[]> {
+async function embedded({ name, tensor, origin }: Initializer, bytes: number): Promise<Piece[]> {
   const head = onnx.TensorProto.encode(tensorHead(name, tensor)).finish();
-  if (bytes < EXTERNAL_FROM_BYTES && !tensor.stored) {
+  if (bytes < EXTERNAL_FROM_BYTES && !tensor.stored && !origin) {
     const whole = await readBytes(tensor);
     const message = concat([head, tag(9, whole.length), whole]);
     return [tag(5, message.length), message];
@@ -178,6 +205,7 @@ function nodeProto(node: Node): Parameters<typeof onnx.NodeProto.encode>[0] {
   return {
     opType: node.type,
     name: node.name,
+    ...(node.domain && { domain: node.domain }),
     input: [...node.inputs],
     output: [...node.outputs],
     attribute: [...node.attributes].map(([name, attribute]) => attributeProto(name, attribute)),

@@ -40,7 +40,9 @@ export {
   type WeightsOptions,
   type WeightsOutput,
   type WeightsResult,
+  type WrittenFile,
 } from './pipeline.js';
+export type { PrecisionName } from './precision.js';
 export type { OnProgress, ProgressEvent } from './progress.js';
 export type { Check, InputParity, LogitsParity, ParityReport, Prediction } from './verify/report.js';
 export { VERSION } from './version.js';

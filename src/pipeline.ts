@@ -1,7 +1,9 @@
 /**
  * The verbs, each readable as one straight line: resolve, load, write, verify, publish.
  */
-import { basename } from 'node:path';
+import { constants } from 'node:fs';
+import { copyFile, link } from 'node:fs/promises';
+import { basename, dirname, join } from 'node:path';
 import { DEFAULT_CATALOG_NAME } from './convert/catalog-data.js';
 import { catalog } from './convert/catalog.js';
 import type { Checkpoint } from './convert/checkpoint.js';
@@ -12,8 +14,8 @@ import { openFile } from './convert/sources/file.js';
 import { containerOf } from './convert/writers/container.js';
 import type { Expressed, WrittenOutput } from './convert/writers/index.js';
 import { prepareDigest, sha256Of } from './digest.js';
-import { InterruptedError, ParityError } from './errors.js';
-import { exportOnnx, type Exported } from './export/index.js';
+import { InterruptedError, ParityError, listNames } from './errors.js';
+import { exportFiles, type Exported } from './export/index.js';
 import { requireClassifier, type BeitModel } from './model.js';
 import {
   outputSummary,
@@ -30,9 +32,12 @@ import {
   type VerifyResult,
   type WeightsOptions,
   type WeightsResult,
+  type WrittenFile,
 } from './results.js';
-import { flushFile, openFolderTarget, openTarget } from './target.js';
+import { planPrecisions } from './plan.js';
+import { flushFile, openFolderTarget, openTarget, type Target } from './target.js';
 import type { ParityReport } from './verify/report.js';
+import type { Truth } from './verify/verify.js';
 import { VERSION } from './version.js';
 
 export type * from './results.js';
@@ -49,46 +54,116 @@ export async function convert(options: ConvertOptions): Promise<ConvertResult> {
     const clock = stopwatch();
     const verifying = options.verify ?? true;
     if (verifying) (await import('./verify/runtime.js')).requireRuntime();
+    const precisions = planPrecisions(options);
     const resolved = await resolve(options);
-    prepareDigest(resolved.path);
-    const target = await openTarget(options.out, { noClobber: options.noClobber, inputs: [resolved.path] });
+    const digest = verifying || (options.digest ?? true);
+    if (!options.link || digest) prepareDigest(resolved.path);
+    const targets: Target[] = [];
     let model: BeitModel | undefined;
     try {
+      for (const { path } of precisions) {
+        targets.push(await openTarget(path, { noClobber: options.noClobber, inputs: [resolved.path] }));
+      }
       model = await load(resolved, options);
       const read = clock.lap();
-      const label = basename(target.path);
-      const exported = await exportOnnx(model, target.staged, {
+      const label = basename(targets[0].path);
+      const files = targets.map(({ staged }, i) => ({ path: staged, precision: precisions[i].name }));
+      const exported = await exportFiles(model, files, {
         opset: options.opset,
         externalData: options.externalData,
+        keep: options.keep,
+        reduceRange: options.reduceRange,
+        ...(options.link && { link: { folder: dirname(targets[0].path), digest } }),
         toolVersion: VERSION,
-        digest: verifying || (options.digest ?? true),
+        digest,
         signal: options.signal,
         onProgress: (done, total) =>
           options.onProgress?.({ phase: 'write', label, done, total, unit: 'bytes' }),
       });
-      if (exported.data && options.externalData === undefined) {
-        options.onNote?.(`the weights are in ${basename(exported.data.path)}: one ONNX file ends at 2 GiB`);
+      for (const { data } of exported) {
+        if (data && options.externalData === undefined) {
+          options.onNote?.(`the weights are in ${basename(data.path)}: one ONNX file ends at 2 GiB`);
+        }
       }
       const write = clock.lap();
-      const parity = verifying ? await check(exported.model.path, model, options, exported) : SKIPPED;
+      const written = await publishAll(targets, exported, model, options);
       const verify = clock.lap();
-      options.signal?.throwIfAborted();
-      await target.publish([
-        ...(exported.data ? [basename(exported.data.path)] : []),
-        basename(exported.model.path),
-      ]);
       return {
-        source: sourceSummary(model, exported.sourceSha256),
-        output: outputSummary(exported, target.path),
-        parity,
+        source: sourceSummary(model, exported[0].sourceSha256),
+        ...written[0],
+        files: written,
         seconds: { total: clock.total(), read, write, verify },
         peakMemoryBytes: peakMemoryBytes(),
       };
     } finally {
       await model?.close();
-      await target.discard();
+      for (const target of targets) await target.discard();
     }
   });
+}
+
+/** Every file that is good gets its name; when one is not, the others keep theirs and the error says so. */
+async function publishAll(
+  targets: readonly Target[],
+  exported: readonly Exported[],
+  model: BeitModel,
+  options: ConvertOptions,
+): Promise<WrittenFile[]> {
+  const written: WrittenFile[] = [];
+  const refused: ParityError[] = [];
+  const truth: Truth = {};
+  for (const [i, target] of targets.entries()) {
+    const each = exported[i];
+    let parity = SKIPPED;
+    if (options.verify ?? true) {
+      try {
+        if (options.link) await lendSources(model, dirname(target.staged));
+        parity = await check(
+          each.model.path,
+          model,
+          await withSamples(options, exported, model),
+          each,
+          truth,
+        );
+      } catch (error) {
+        if (!(error instanceof ParityError) || exported.length === 1) throw error;
+        refused.push(error);
+        continue;
+      }
+    }
+    options.signal?.throwIfAborted();
+    await target.publish([...(each.data ? [basename(each.data.path)] : []), basename(each.model.path)]);
+    written.push({ output: outputSummary(each, target.path), parity });
+  }
+  if (refused.length === 0) return written;
+  const names = written.map(({ output }) => basename(output.path));
+  throw new ParityError(refused.map(({ message }) => message).join('; '), refused[0].report, {
+    next: `${names.length === 0 ? 'Nothing was written' : `Written were ${listNames(names, 9)}, the others not`}. ${refused[0].next ?? ''}`,
+  });
+}
+
+/** All files are compared on the same inputs, so that the reference is computed once. */
+async function withSamples(
+  options: ConvertOptions,
+  exported: readonly Exported[],
+  { config }: BeitModel,
+): Promise<ConvertOptions> {
+  if (options.samples !== undefined || exported.every(({ precision }) => precision === 'fp32'))
+    return options;
+  const { samplesForQuality } = await import('./verify/verify.js');
+  return { ...options, samples: samplesForQuality(config) };
+}
+
+/** A linked model finds its weights beside it: while it is checked in its own folder, they need a name there. */
+async function lendSources(model: BeitModel, folder: string): Promise<void> {
+  for (const { source } of model.provenance.files) {
+    if (!source.file) continue;
+    const place = join(folder, basename(source.name));
+    // Some file systems have no hard links, some systems forbid them for other people's files.
+    await link(source.file.path, place).catch(() =>
+      copyFile(source.file!.path, place, constants.COPYFILE_FICLONE),
+    );
+  }
 }
 
 /** Verify an existing ONNX file against the checkpoint it was made from. Same errors as {@link convert}. */
@@ -286,6 +361,7 @@ async function check(
   model: BeitModel,
   options: ConvertOptions | VerifyOptions,
   written?: Exported,
+  truth?: Truth,
 ): Promise<ParityReport> {
   const { verifyModel } = await import('./verify/verify.js');
   const images = options.images?.length ? await readImages(options.images, model) : undefined;
@@ -303,13 +379,15 @@ async function check(
     threads: options.threads,
     signal: options.signal,
     onProgress: options.onProgress,
+    acceptQuality: options.acceptQuality,
+    truth,
   });
-  if (report.verdict === 'failed') {
+  if (report.verdict === 'failed' && !report.accepted) {
     const failed = report.checks.filter(({ passed }) => !passed);
     throw new ParityError(
       `${basename(path)} does not reproduce ${model.provenance.id}: ${failed.map(({ detail }) => detail).join('; ')}`,
       report,
-      { next: written ? 'Nothing was written. Please report this with the output of --json.' : undefined },
+      { next: written && adviceAfter(report, written) },
     );
   }
   await flushed;
@@ -350,6 +428,14 @@ async function checkWritten(
     report,
     { next: 'Nothing was written. Please report this with the output of --json.' },
   );
+}
+
+/** Where only a lower precision's quality is in doubt, there is something to do; anything else is a mistake of ours. */
+function adviceAfter({ checks, logits }: ParityReport, { precision }: Exported): string {
+  const lossOnly = checks.every(({ name, passed }) => passed || name === 'logits');
+  return lossOnly && logits?.quality
+    ? `Keep more of it in float32 (--keep), take a higher precision than ${precision}, or say --accept-quality.`
+    : 'Nothing was written. Please report this with the output of --json.';
 }
 
 async function readImages(

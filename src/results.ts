@@ -9,6 +9,7 @@ import type { Expressed, OutputPlan, WrittenOutput } from './convert/writers/ind
 import type { Exported } from './export/index.js';
 import type { Preprocessing } from './image.js';
 import type { BeitModel } from './model.js';
+import type { PrecisionName } from './precision.js';
 import type { OnProgress } from './progress.js';
 import type { ParityReport } from './verify/report.js';
 
@@ -45,10 +46,21 @@ export interface CheckOptions {
   /** image files to check with (and classify) instead of generated inputs */
   readonly images?: readonly string[];
   readonly threads?: number;
+  /** keep a file of lower precision whose logits are worse than its precision should give */
+  readonly acceptQuality?: boolean;
 }
 
 export interface ConvertOptions extends SourceOptions, CheckOptions {
+  /** where the file goes; several precisions go beside it: `model.onnx`, `model_fp16.onnx`, … */
   readonly out: string;
+  /** default: `['fp32']` */
+  readonly precisions?: readonly PrecisionName[];
+  /** places that stay float32, or `['none']`; default: what each precision is known to need */
+  readonly keep?: readonly string[];
+  /** 7-bit weights in int8 and q8, for processors whose 8-bit products saturate; default: q8 only */
+  readonly reduceRange?: boolean;
+  /** write only the graph, which refers to the weights in the checkpoint beside it */
+  readonly link?: boolean;
   readonly opset?: number;
   /** `undefined`: only where one file cannot hold the weights */
   readonly externalData?: boolean;
@@ -107,6 +119,7 @@ export interface PortSummary {
 }
 
 export interface OutputSummary extends FileSummary {
+  readonly precision: PrecisionName;
   readonly externalData?: FileSummary;
   readonly opset: number;
   readonly irVersion: number;
@@ -153,10 +166,16 @@ export interface DiffOptions extends CommonOptions {
   readonly b: string;
 }
 
-export interface ConvertResult {
-  readonly source: SourceSummary;
+/** One file that was written. */
+export interface WrittenFile {
   readonly output: OutputSummary;
   readonly parity: ParityReport;
+}
+
+export interface ConvertResult extends WrittenFile {
+  readonly source: SourceSummary;
+  /** every file, in the order of the precisions; the first is `output` and `parity` above */
+  readonly files: readonly WrittenFile[];
   readonly seconds: {
     readonly total: number;
     readonly read: number;
@@ -226,6 +245,7 @@ export function outputSummary(exported: Exported, path: string): OutputSummary {
   const { bytes, sha256 } = exported.model;
   return {
     path,
+    precision: exported.precision,
     bytes,
     ...(sha256 !== undefined && { sha256 }),
     ...(exported.data ? { externalData: { ...exported.data, path: `${path}_data` } } : {}),

@@ -47,6 +47,8 @@ async function start(): Promise<number> {
 
 /** Hashing a local source is the longest part of a conversion: it starts while everything else is being loaded. */
 function hashEarly(): void {
+  // A linked model copies nothing, and unverified nobody reads its weights at all.
+  if (args.includes('--link') && args.includes('--no-verify')) return;
   const at = args.indexOf('--src');
   if (at >= 0 && (args[0].startsWith('-') || args[0] === 'convert')) prepareDigest(args[at + 1] ?? '');
 }

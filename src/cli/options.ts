@@ -2,6 +2,8 @@
  * Options as the commands share them: how a value is checked, and what a shell may offer for it.
  */
 import { InvalidArgumentError, Option } from 'commander';
+import { printable } from '../errors.js';
+import { PRECISIONS, type PrecisionName } from '../precision.js';
 
 /** What can stand where a value is expected; shell completion is made from it. */
 export type ValueKind = 'source' | 'file' | 'none';
@@ -44,6 +46,23 @@ export function text(value: string): string {
 
 function texts(value: string, before: readonly string[] | undefined): string[] {
   return [...(before ?? []), text(value)];
+}
+
+/** `a,b,c` */
+function list(value: string): string[] {
+  const items = text(value)
+    .split(',')
+    .map((item) => item.trim());
+  if (items.includes('')) throw new InvalidArgumentError('An item between two commas is empty.');
+  return items;
+}
+
+function precisions(value: string): PrecisionName[] {
+  return list(value).map((item) => {
+    const row = PRECISIONS.get(item);
+    if (row) return row.name;
+    throw new InvalidArgumentError(`${printable(item)} is none of ${[...PRECISIONS.keys()].join(', ')}.`);
+  });
 }
 
 const make = (flags: string, description: string): CliOption => new CliOption(flags, description);
@@ -90,6 +109,23 @@ export const OPTIONS = {
     make('--external-data', 'weights in <file>_data beside the graph (by itself beyond 2 GiB)'),
   verify: () =>
     make('--no-verify', 'write the file without checking it').conflicts(['samples', 'seed', 'image']),
+  dtype: () =>
+    make(
+      '--dtype <list>',
+      'precisions, separated by commas: fp32, fp16, q8, int8, uint8, q4, q4f16; several get names of their own beside --out (default: fp32)',
+    ).argParser(precisions),
+  keep: () =>
+    make(
+      '--keep <list>',
+      'places that stay float32: patch, head, first, last, attention, mlp, position, layers.<i>, or none',
+    ).argParser(list),
+  reduceRange: () =>
+    make('--reduce-range', '7-bit weights in int8 and q8, for processors without VNNI (default: q8 only)'),
+  fullRange: () => make('--no-reduce-range', '8-bit weights in q8 as well'),
+  link: () =>
+    make('--link', 'write only the graph; the weights stay in the checkpoint, which must lie beside --out'),
+  acceptQuality: () =>
+    make('--accept-quality', 'keep a file of lower precision that is worse than its precision should be'),
   samples: () =>
     make('--samples <n>', 'number of generated inputs to verify with').argParser(integer(1, 1000)),
   seed: () => make('--seed <n>', 'seed of the generated inputs').argParser(integer(0, 4_294_967_295)),

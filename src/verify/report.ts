@@ -22,13 +22,27 @@ export interface LogitsParity {
   readonly cosine: number;
   /** `max |error| / expected rms float32 noise`, worst over the inputs */
   readonly noiseUnits: number;
-  /** what `noiseUnits` may be */
-  readonly noiseUnitsAllowed: number;
+  /** what `noiseUnits` may be; absent for lower precisions, which {@link quality} judges */
+  readonly noiseUnitsAllowed?: number;
   /** expected rms float32 noise of one logit, largest over the inputs */
   readonly expectedNoise: number;
   /** fraction of inputs with the same best class / the same set of five best classes; ties within the noise agree */
   readonly top1Agreement: number;
   readonly top5Agreement: number;
+  /** lower precisions only */
+  readonly quality?: {
+    readonly precision: string;
+    /** largest error in standard deviations of the oracle's logits over the classes */
+    readonly deviation: number;
+    /** like `top1Agreement`, without ties */
+    readonly top1Strict: number;
+    readonly limits: {
+      readonly cosine: number;
+      readonly deviation: number;
+      readonly top1: number;
+      readonly top5: number;
+    };
+  };
 }
 
 export interface Prediction {
@@ -56,6 +70,8 @@ export interface ParityReport {
   readonly inputs: readonly InputParity[];
   readonly runtime?: { readonly name: 'onnxruntime-node'; readonly version: string };
   readonly seconds: number;
+  /** the file is not as good as its precision should be, and somebody asked for it nevertheless */
+  readonly accepted?: true;
 }
 
 const MOST_FINDINGS = 8;
@@ -83,13 +99,19 @@ export function formatReport(report: ParityReport): string[] {
   return lines;
 }
 
-function headline({ verdict, checks, logits, runtime, seconds }: ParityReport): string {
+function headline({ verdict, checks, logits, runtime, seconds, accepted }: ParityReport): string {
   const how = [
     ...(logits ? [`cosine ${logits.cosine.toFixed(9)}`] : []),
     ...(runtime ? [`${runtime.name} ${runtime.version}`] : []),
     `${seconds.toFixed(1)} s`,
   ].join(', ');
-  if (verdict === 'passed') return `parity passed: the file computes what the source computes (${how})`;
+  if (verdict === 'passed') {
+    return logits?.quality
+      ? `parity passed: the file is as good as ${logits.quality.precision} should be (${how})`
+      : `parity passed: the file computes what the source computes (${how})`;
+  }
+  if (accepted)
+    return `parity FAILED, accepted as it is: ${logits?.quality?.precision} should be better (${how})`;
   const failed = checks.filter(({ passed, notRun }) => !passed && !notRun).map(({ name }) => name);
   return `parity FAILED: ${failed.join(', ')} (${how})`;
 }
@@ -119,6 +141,9 @@ function likelyCause({ verdict, checks, logits }: ParityReport): string | undefi
     state.get(name)?.passed === false && !state.get(name)?.notRun;
   // Weights files have no logits: the findings say it all.
   if (!state.has('logits') || state.get('logits')?.notRun) return undefined;
+  if (logits?.quality && !failed('provenance') && !failed('inventory') && !failed('structure')) {
+    return 'Every number in the file is the nearest its form can hold: this model loses more in it than most. Keep more places (--keep), or take a higher precision.';
+  }
   if (failed('provenance'))
     return 'The weights in the file are not those of the source: it was made from another checkpoint, or altered.';
   if (failed('inventory'))

@@ -4,7 +4,13 @@ import { EventEmitter } from 'node:events';
 import { fileURLToPath } from 'node:url';
 import type { CliDeps, Pipeline } from '../../src/cli/deps.js';
 import { run } from '../../src/cli/run.js';
-import type { ConvertResult, Inspection, SourceSummary, VerifyResult } from '../../src/pipeline.js';
+import type {
+  ConvertResult,
+  Inspection,
+  OutputSummary,
+  SourceSummary,
+  VerifyResult,
+} from '../../src/pipeline.js';
 import type { ParityReport } from '../../src/verify/report.js';
 
 export interface Outcome {
@@ -196,18 +202,22 @@ export const PARITY: ParityReport = {
   seconds: 3.2,
 };
 
+const OUTPUT: OutputSummary = {
+  path: '/models/model.onnx',
+  bytes: 346_400_000,
+  sha256: 'cd'.repeat(32),
+  precision: 'fp32',
+  opset: 17,
+  irVersion: 8,
+  inputs: [{ name: 'pixel_values', dtype: 'float32', shape: ['batch', 3, 224, 224] }],
+  outputs: [{ name: 'logits', dtype: 'float32', shape: ['batch', 1000] }],
+};
+
 export const CONVERTED: ConvertResult = {
   source: SOURCE,
-  output: {
-    path: '/models/model.onnx',
-    bytes: 346_400_000,
-    sha256: 'cd'.repeat(32),
-    opset: 17,
-    irVersion: 8,
-    inputs: [{ name: 'pixel_values', dtype: 'float32', shape: ['batch', 3, 224, 224] }],
-    outputs: [{ name: 'logits', dtype: 'float32', shape: ['batch', 1000] }],
-  },
+  output: OUTPUT,
   parity: PARITY,
+  files: [{ output: OUTPUT, parity: PARITY }],
   seconds: { total: 4.1, read: 0.05, write: 0.6, verify: 3.4 },
   peakMemoryBytes: 143_000_000,
 };

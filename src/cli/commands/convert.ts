@@ -2,6 +2,7 @@
 import { Command } from 'commander';
 import { UsageError } from '../../errors.js';
 import type { CliDeps } from '../deps.js';
+import type { PrecisionName } from '../../precision.js';
 import { OPTIONS, sourceOptions, type SourceFlags } from '../options.js';
 import { Session } from '../session.js';
 
@@ -11,6 +12,11 @@ interface ConvertFlags extends SourceFlags {
   readonly drop?: readonly string[];
   readonly opset?: number;
   readonly externalData?: boolean;
+  readonly dtype?: readonly PrecisionName[];
+  readonly keep?: readonly string[];
+  readonly reduceRange?: boolean;
+  readonly link?: boolean;
+  readonly acceptQuality?: boolean;
   readonly verify: boolean;
   readonly clobber: boolean;
 }
@@ -40,6 +46,12 @@ export function convertCommand(deps: CliDeps): Command {
     .addOption(OPTIONS.key())
     .addOption(OPTIONS.opset())
     .addOption(OPTIONS.externalData())
+    .addOption(OPTIONS.link())
+    .addOption(OPTIONS.dtype())
+    .addOption(OPTIONS.keep())
+    .addOption(OPTIONS.reduceRange())
+    .addOption(OPTIONS.fullRange())
+    .addOption(OPTIONS.acceptQuality())
     .addOption(OPTIONS.clobber())
     .addOption(OPTIONS.verify())
     .addOption(OPTIONS.samples())
@@ -57,6 +69,7 @@ Examples:
   convert-beit --src official --out model.onnx
   convert-beit --src official:beitv2_base_patch16_224_pt1k_ft21kto1k --out v2.onnx --image cat.jpg
   convert-beit --src ./checkpoint.safetensors --config ./config.json --out model.onnx --json
+  convert-beit --src official --out model.onnx --dtype fp32,fp16,q8,q4
   convert-beit --src official --out beit.pth
   convert-beit --src ./mmpretrain.pth --out model/ --to transformers`,
     )
@@ -81,9 +94,10 @@ Examples:
         return;
       }
       refuse(flags, WEIGHTS_ONLY, 'is for weights, --out says ONNX');
-      const { opset, externalData } = flags;
+      const { opset, externalData, link, dtype, keep, reduceRange, acceptQuality } = flags;
+      const graph = { opset, externalData, link, precisions: dtype, keep, reduceRange, acceptQuality };
       const result = await session.work((rest) =>
-        convert({ ...sourceOptions(flags), opset, externalData, ...common, ...rest }),
+        convert({ ...sourceOptions(flags), ...graph, ...common, ...rest }),
       );
       await session.answer(result, async () =>
         (await import('../show/result.js')).showConversion(result, session),
@@ -91,7 +105,19 @@ Examples:
     });
 }
 
-const ONNX_ONLY = ['opset', 'externalData', 'samples', 'seed', 'image', 'threads'] as const;
+const ONNX_ONLY = [
+  'opset',
+  'externalData',
+  'link',
+  'dtype',
+  'keep',
+  'reduceRange',
+  'acceptQuality',
+  'samples',
+  'seed',
+  'image',
+  'threads',
+] as const;
 const WEIGHTS_ONLY = ['drop'] as const;
 
 /** An option that would have no effect is a mistake, not a wish to ignore. */

@@ -19,6 +19,7 @@ export function verifyCommand(deps: CliDeps): Command {
     .addOption(OPTIONS.samples())
     .addOption(OPTIONS.seed())
     .addOption(OPTIONS.image())
+    .addOption(OPTIONS.acceptQuality())
     .addOption(OPTIONS.threads())
     .addOption(OPTIONS.json())
     .addOption(OPTIONS.quiet())
@@ -32,10 +33,12 @@ Examples:
   convert-beit verify model.onnx --src ./checkpoint.safetensors --samples 8 --seed 1
   convert-beit verify model.onnx --src official --image cat.jpg dog.jpg --json`,
     )
-    .action(async (model: string, flags: SourceFlags) => {
+    .action(async (model: string, flags: SourceFlags & { readonly acceptQuality?: boolean }) => {
       const session = new Session(deps, flags);
       const { verify } = await session.pipeline();
-      const result = await session.work((common) => verify({ ...sourceOptions(flags), model, ...common }));
+      const result = await session.work((common) =>
+        verify({ ...sourceOptions(flags), acceptQuality: flags.acceptQuality, model, ...common }),
+      );
       await session.answer(result, async () =>
         (await import('../show/result.js')).showVerification(result, session),
       );

@@ -16,7 +16,11 @@ export function isPicture(input: InputParity): boolean {
  * is wrong or everything is asked for; pictures get a table of their own ({@link predictionLines}).
  */
 export function parityLines(report: ParityReport, style: Style, verbose: boolean): string[] {
-  const colour = { passed: style.green, failed: style.red, skipped: style.yellow }[report.verdict];
+  const colour = {
+    passed: style.green,
+    failed: report.accepted ? style.yellow : style.red,
+    skipped: style.yellow,
+  }[report.verdict];
   const inputs = verbose ? report.inputs.filter((input) => !isPicture(input)) : [];
   const [verdict, ...rest] = formatReport(report.verdict === 'failed' ? report : { ...report, inputs });
   return [colour(verdict.replace(/^parity /, '')), ...rest];

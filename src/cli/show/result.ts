@@ -19,11 +19,13 @@ import { isPicture, parityLines, predictionLines } from './parity.js';
 import { renderSections, sectionWidth, type Section, type View } from './sections.js';
 
 export function showConversion(result: ConvertResult, view: View): string[] {
-  const { source, output, parity, seconds } = result;
+  const { source, output, parity, seconds, files } = result;
   const { style } = view;
   const written = [
-    ...fileLines(output, view),
-    ...(output.externalData ? fileLines(output.externalData, view) : []),
+    ...files.flatMap((file) => [
+      ...fileLines(file.output, view, file.output.precision === 'fp32' ? undefined : file.output.precision),
+      ...(file.output.externalData ? fileLines(file.output.externalData, view) : []),
+    ]),
     `opset ${output.opset}, IR version ${output.irVersion}`,
     `${output.inputs.map(describePort).join(', ')} → ${output.outputs.map(describePort).join(', ')}`,
   ];
@@ -36,7 +38,9 @@ export function showConversion(result: ConvertResult, view: View): string[] {
     [
       { title: 'read', lines: sourceLines(source, view) },
       { title: 'wrote', lines: written },
-      ...paritySections(parity, source, view),
+      ...files.flatMap(({ output: { path }, parity: each }) =>
+        paritySections(each, source, view, files.length > 1 ? basename(path) : undefined),
+      ),
       ...notesSection(source, view),
       {
         title: 'took',
@@ -87,15 +91,19 @@ export function sourceLines(source: SourceSummary, { style }: View): string[] {
   ];
 }
 
-export function fileLines(file: FileSummary, { style }: View): string[] {
+export function fileLines(file: FileSummary, { style }: View, precision?: string): string[] {
+  const how = precision === undefined ? '' : `, ${precision}`;
   return [
-    `${style.bold(printable(basename(file.path), 300))}, ${formatBytes(file.bytes)}`,
+    `${style.bold(printable(basename(file.path), 300))}${how}, ${formatBytes(file.bytes)}`,
     ...(file.sha256 === undefined ? [] : [style.dim(`sha256 ${file.sha256}`)]),
   ];
 }
 
-function paritySections(parity: ParityReport, source: SourceSummary, view: View): Section[] {
-  const lines = parityLines(parity, view.style, view.verbose);
+function paritySections(parity: ParityReport, source: SourceSummary, view: View, file?: string): Section[] {
+  const lines = [
+    ...(file === undefined ? [] : [view.style.bold(printable(file, 300))]),
+    ...parityLines(parity, view.style, view.verbose),
+  ];
   const sections: Section[] = [{ title: 'parity', lines }];
   const pictures = parity.inputs.filter(isPicture);
   if (pictures.length > 0) {

@@ -43,9 +43,7 @@ export function fp16(graph: Graph, { keep }: PrecisionOptions): Graph {
     if (tensor.dtype === 'F32') casts.types.set(name, 'float32');
     if (tensor.dtype === 'F16') casts.types.set(name, 'float16');
   }
-  for (const { name, ...port } of graph.inputs) {
-    if (!('dtype' in port) || port.dtype === 'float32') casts.types.set(name, 'float32');
-  }
+  for (const { name, dtype } of graph.inputs) if (dtype === undefined) casts.types.set(name, 'float32');
   const scalars = new Set(
     graph.initializers.filter(({ name }) => name.startsWith('const.f32.')).map(({ name }) => name),
   );

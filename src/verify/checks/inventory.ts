@@ -5,7 +5,9 @@ import { inventory, tableRows, tokenCount, type BeitConfig } from '../../beit.js
 import { listNames, printable } from '../../errors.js';
 import { elementCount } from '../../tensor.js';
 import type { OnnxFile, OnnxInitializer } from '../onnx-file.js';
+import { precision as precisionRow, type WeightForm } from '../../precision.js';
 import type { Check } from '../report.js';
+import { allowedForms, partsOf, shapeFindings, storedWeight } from '../stored-weight.js';
 
 /** Shapes, axes, scales: what a graph needs besides weights. One head's width is the largest that is plausible. */
 export const SMALL_CONSTANT_ELEMENTS = 64;
@@ -13,29 +15,43 @@ const INDEX_NAME = 'relative_position_index';
 /** `Constant` nodes: the elements' bytes and the message around them. */
 const SMALL_CONSTANT_BYTES = SMALL_CONSTANT_ELEMENTS * 8 + 256;
 
-export async function checkInventory(file: OnnxFile, config: BeitConfig): Promise<Check> {
+export async function checkInventory(
+  file: OnnxFile,
+  config: BeitConfig,
+  precision = precisionRow('fp32'),
+): Promise<Check> {
   const wanted = inventory(config);
   // A classifier that was fine-tuned from a pre-training model may still carry it; nothing looks at it.
   wanted.delete('backbone.mask_token');
   const used = reaching(file);
   const findings: string[] = [];
 
-  const missing = [...wanted.keys()].filter((name) => !file.initializers.has(name));
-  for (const name of missing) findings.push(`${name} is missing`);
+  const parts = new Set<string>();
+  const forms = new Map<WeightForm, number>();
+  const allowed = allowedForms(precision);
   for (const [name, shape] of wanted) {
-    const found = file.initializers.get(name);
-    if (!found) continue;
-    if (String(found.dims) !== String(shape)) {
-      findings.push(
-        `${name} has the shape [${found.dims.join(', ')}]; this config needs [${shape.join(', ')}]`,
-      );
+    const found = storedWeight(file, name);
+    if (!found) {
+      findings.push(`${name} is missing`);
+      continue;
     }
-    if (!used.has(name)) findings.push(`${name} is in the file, but the logits do not depend on it`);
+    forms.set(found.form, (forms.get(found.form) ?? 0) + 1);
+    if (!allowed.has(found.form))
+      findings.push(`${name} is ${found.form}; a file in ${precision.name} has none`);
+    findings.push(...shapeFindings(name, shape, found));
+    for (const part of partsOf(found)) {
+      parts.add(part.name);
+      if (!used.has(part.name))
+        findings.push(`${part.name} is in the file, but the logits do not depend on it`);
+    }
+  }
+  if (!forms.has(precision.weights)) {
+    findings.push(`the file calls itself ${precision.name}, but no weight is ${precision.weights}`);
   }
 
   let constants = 0;
   for (const [name, initializer] of file.initializers) {
-    if (wanted.has(name)) continue;
+    if (parts.has(name)) continue;
     if (name === INDEX_NAME) findings.push(...(await indexFindings(initializer, config)));
     else if (initializer.dtype && elementCount(initializer.dims) <= SMALL_CONSTANT_ELEMENTS) constants += 1;
     else findings.push(`${printable(name)} ${describe(initializer)} is no tensor of the source`);
@@ -56,7 +72,7 @@ export async function checkInventory(file: OnnxFile, config: BeitConfig): Promis
 
   const index = file.initializers.get(INDEX_NAME);
   const detail =
-    `${wanted.size} tensors of the source, ${constants} small constants` +
+    `${wanted.size} tensors of the source${describeForms(forms)}, ${constants} small constants` +
     (index ? `, ${INDEX_NAME} ${describe(index)}` : '');
   return {
     name: 'inventory',
@@ -64,6 +80,12 @@ export async function checkInventory(file: OnnxFile, config: BeitConfig): Promis
     detail: findings.length === 0 ? detail : summary(findings),
     findings,
   };
+}
+
+/** ` (64 in float32, 33 in int8)`; nothing where all are float32. */
+function describeForms(forms: ReadonlyMap<WeightForm, number>): string {
+  if (forms.size < 2 && forms.has('float32')) return '';
+  return ` (${[...forms].map(([form, count]) => `${count} in ${form}`).join(', ')})`;
 }
 
 function summary(findings: readonly string[]): string {

@@ -96,7 +96,7 @@ export function units(value: number): string {
 }
 
 /** Five best classes with their softmax probability, computed in float64. */
-function predictions(logits: Float32Array | Float64Array, labels?: readonly string[]): Prediction[] {
+export function predictions(logits: Float32Array | Float64Array, labels?: readonly string[]): Prediction[] {
   const order = best(logits, 5);
   const largest = logits[order[0]];
   let sum = 0;

@@ -8,6 +8,8 @@ import type { OnProgress } from '../../progress.js';
 import { CHUNK_BYTES, asFloat32, byteLength, bytesOf, describeTensor, type Tensor } from '../../tensor.js';
 import type { OnnxFile, OnnxInitializer } from '../onnx-file.js';
 import type { Check } from '../report.js';
+import { shapeFindings, storedWeight } from '../stored-weight.js';
+import { compareConverted } from './converted.js';
 import { explainDifference } from './difference.js';
 
 export interface ProvenanceOptions {
@@ -15,6 +17,11 @@ export interface ProvenanceOptions {
   readonly onProgress?: OnProgress;
   readonly label: string;
 }
+
+const REDUCED_RANGE = 'convert_beit.reduce_range';
+/** Largest integer magnitudes: an input's 255 times 64, twice, fits 16 bits. */
+const SEVEN_BITS = 64;
+const EIGHT_BITS = 127;
 
 /** Differing tensors are looked at closely; whoever broke more than these has one mistake in all of them. */
 const EXPLAINED = 8;
@@ -29,8 +36,8 @@ export async function checkProvenance(
   { signal, onProgress, label }: ProvenanceOptions,
 ): Promise<Check> {
   const pairs = [...model.tensors].flatMap(([name, tensor]) => {
-    const written = file.initializers.get(name);
-    return written ? [{ name, source: asFloat32(tensor), written }] : [];
+    const weight = storedWeight(file, name);
+    return weight ? [{ name, source: asFloat32(tensor), weight, written: weight.values }] : [];
   });
   const total = pairs.reduce((sum, { source }) => sum + byteLength(source), 0);
   const progress = (done: number): void =>
@@ -42,8 +49,24 @@ export async function checkProvenance(
   const findings: string[] = [];
   let done = 0;
   progress(0);
-  for (const { name, source, written } of pairs) {
-    if (written.dtype?.name !== 'F32' || written.stored.end - written.stored.start !== byteLength(source)) {
+  for (const { name, source, weight, written } of pairs) {
+    if (weight.form !== 'float32') {
+      // Parts that are not what their form needs are the inventory's matter.
+      const readable = shapeFindings(name, source.shape, weight).length === 0;
+      const difference =
+        readable &&
+        (await compareConverted(source, weight, {
+          levels: file.metadata.get(REDUCED_RANGE) === 'true' ? SEVEN_BITS : EIGHT_BITS,
+          onBytes: (bytes) => {
+            signal?.throwIfAborted();
+            progress(done + bytes);
+          },
+        }));
+      if (difference) findings.push(`${name}: ${difference}`);
+    } else if (
+      written.dtype?.name !== 'F32' ||
+      written.stored.end - written.stored.start !== byteLength(source)
+    ) {
       findings.push(
         `${name} is ${describeWritten(written)} in the file; the source gives ${describeTensor(source)}`,
       );
@@ -63,8 +86,10 @@ export async function checkProvenance(
     done += byteLength(source);
   }
   const widened = [...model.tensors.values()].filter(({ dtype }) => dtype !== 'F32').length;
+  const converted = pairs.filter(({ weight }) => weight.form !== 'float32').length;
+  const own = widened > 0 ? `the source's values (${widened} widened to float32)` : "the source's own bytes";
   const detail = `${pairs.length} tensors, ${formatBytes(total)}: ${
-    widened > 0 ? `the source's values (${widened} widened to float32)` : "the source's own bytes"
+    converted > 0 ? `${own}, ${converted} of them rounded to the nearest their form can hold` : own
   }`;
   return {
     name: 'provenance',

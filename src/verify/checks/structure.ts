@@ -3,8 +3,10 @@
  */
 import type { BeitConfig } from '../../beit.js';
 import { listNames, printable } from '../../errors.js';
+import { precision as precisionRow, type PrecisionRow } from '../../precision.js';
 import type { OnnxFile, OnnxNode, OnnxPort } from '../onnx-file.js';
 import type { Check } from '../report.js';
+import { BLOCK } from '../stored-weight.js';
 
 /** ONNX `docs/Versioning.md`: the first opset of each IR version, for the IR versions that exist. */
 const LEAST_IR_BY_OPSET: readonly (readonly [opset: number, ir: number])[] = [
@@ -31,10 +33,15 @@ export interface StructureResult {
   readonly usable: boolean;
 }
 
-export function checkStructure(file: OnnxFile, config: BeitConfig): StructureResult {
+export function checkStructure(
+  file: OnnxFile,
+  config: BeitConfig,
+  precision = precisionRow('fp32'),
+): StructureResult {
   const ports = portFindings(file, config);
   const findings = [
-    ...versionFindings(file),
+    ...versionFindings(file, precision),
+    ...precisionFindings(file, precision),
     ...file.foreign.map((what) => `the file has ${what}; a converted model has none`),
     ...ports,
     ...flowFindings(file),
@@ -55,7 +62,49 @@ export function checkStructure(file: OnnxFile, config: BeitConfig): StructureRes
   };
 }
 
-function versionFindings({ irVersion, opsets, nodes }: OnnxFile): string[] {
+/** Which operators of other domains a precision cannot do without. */
+function foreignOperators({ weights }: PrecisionRow): ReadonlySet<string> {
+  return new Set(weights === 'int4' ? ['com.microsoft.MatMulNBits'] : []);
+}
+
+/** Integer weights go into the one operator that reads them as they are stored. */
+function precisionFindings(file: OnnxFile, { name, weights }: PrecisionRow): string[] {
+  const findings: string[] = [];
+  const stated = file.metadata.get('convert_beit.dtype');
+  if (stated !== undefined && stated !== name)
+    findings.push(`the file calls its precision "${printable(stated)}"`);
+  if (weights !== 'int8' && weights !== 'uint8' && weights !== 'int4') return findings;
+  const [operator, ending] = weights === 'int4' ? ['MatMulNBits', '_q4'] : ['MatMulInteger', '_quantized'];
+  for (const node of file.nodes) {
+    for (const [i, input] of node.inputs.entries()) {
+      if (!input.endsWith(ending) || !file.initializers.has(input)) continue;
+      if (node.type !== operator || i !== 1) {
+        findings.push(
+          `node ${nameOf(node)} (${printable(node.type)}) uses ${printable(input)}; only ${operator} can`,
+        );
+      } else if (weights === 'int4') findings.push(...blockFindings(file, node));
+    }
+  }
+  return findings;
+}
+
+/** MatMulNBits reads its weights as its attributes say: they must say what the tensor is. */
+function blockFindings({ initializers }: OnnxFile, node: OnnxNode): string[] {
+  const of = (key: string): number | undefined => {
+    const attribute = node.attributes.get(key);
+    return attribute?.kind === 'int' ? attribute.value : undefined;
+  };
+  const { dims } = initializers.get(node.inputs[1])!;
+  const [bits, size, N, K] = [of('bits') ?? 4, of('block_size'), of('N'), of('K')];
+  const fits = bits === 4 && size === BLOCK && N === dims[0] && Math.ceil((K ?? 0) / BLOCK) === dims[1];
+  if (fits && node.inputs.length === 3) return [];
+  return [
+    `node ${nameOf(node)} reads ${bits}-bit blocks of ${size} as [${N}, ${K}] from ${node.inputs.length - 1} tensors; the weights are [${dims.join(', ')}] 4-bit blocks of ${BLOCK} and their steps`,
+  ];
+}
+
+function versionFindings({ irVersion, opsets, nodes }: OnnxFile, precision: PrecisionRow): string[] {
+  const needed = foreignOperators(precision);
   const findings: string[] = [];
   const opset = opsets.get('');
   if (opset === undefined) findings.push('the file imports no version of the standard operators');
@@ -65,13 +114,15 @@ function versionFindings({ irVersion, opsets, nodes }: OnnxFile): string[] {
     if (irVersion < least)
       findings.push(`IR version ${irVersion} is older than opset ${opset}, which came with ${least}`);
   }
-  const others = [...opsets.keys()].filter((domain) => domain !== '');
+  const domains = new Set([...needed].map((name) => name.slice(0, name.lastIndexOf('.'))));
+  const others = [...opsets.keys()].filter((domain) => domain !== '' && !domains.has(domain));
   if (others.length > 0)
     findings.push(`the file imports operators of ${listNames(others)}; only standard ones are portable`);
   const foreign = new Set(
     nodes
       .filter(({ domain }) => domain !== '' && domain !== 'ai.onnx')
-      .map(({ type, domain }) => `${domain}.${type}`),
+      .map(({ type, domain }) => `${domain}.${type}`)
+      .filter((name) => !needed.has(name)),
   );
   if (foreign.size > 0)
     findings.push(`nodes of other domains: ${listNames(foreign)}; only standard ones are portable`);

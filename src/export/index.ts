@@ -76,6 +76,8 @@ export interface Exported {
 
 /** Several files at once share what one alone may take. */
 const MANY_BUFFER_BYTES = 1024 * 1024;
+/** Up to here a linked file is hashed whatever was asked: it takes less time than starting the program. */
+const QUICK_BYTES = 32 * 1024 * 1024;
 /** Room for nodes, names and metadata besides the weights. */
 const OVERHEAD_BYTES = 16 * 1024 * 1024;
 
@@ -240,7 +242,7 @@ function sourceDigests(model: BeitModel, { link }: ExportOptions): ReadonlyMap<B
   return new Map(
     model.provenance.files.flatMap(({ source }): [ByteSource, AnyDigest][] => {
       const begun = source.file && takeFileDigest(source.file.path);
-      if (link && !link.digest) {
+      if (link && !link.digest && source.size > QUICK_BYTES) {
         begun?.abandon();
         return [];
       }

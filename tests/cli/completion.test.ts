@@ -49,7 +49,11 @@ describe.skipIf(process.platform === 'win32')('bash completes', () => {
     ['a command', 'convert-beit ins', () => ['inspect']],
     ['an option of the default command', 'convert-beit --sr', () => ['--src']],
     ['the program’s own option beside it', 'convert-beit --vers', () => ['--version']],
-    ['an option later on', 'convert-beit --src official --no-', () => ['--no-clobber', '--no-verify']],
+    [
+      'an option later on',
+      'convert-beit --src official --no-',
+      () => ['--no-reduce-range', '--no-clobber', '--no-verify'],
+    ],
     ['an option of a command', 'convert-beit list --', () => ['--json', '--verbose', '--help']],
     ['sources', 'convert-beit --src ', () => ['official', ...names.map((name) => `official:${name}`), 'hf:']],
     ['names after the colon, which bash has already', 'convert-beit --src official:beitv2_l', v2Large],

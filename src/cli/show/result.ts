@@ -19,7 +19,9 @@ import { isPicture, parityLines, predictionLines } from './parity.js';
 import { renderSections, sectionWidth, type Section, type View } from './sections.js';
 
 export function showConversion(result: ConvertResult, view: View): string[] {
-  const { source, output, parity, seconds, files } = result;
+  const { source, output, parity, seconds } = result;
+  // One file is told as it always was.
+  const files = result.files.length > 1 ? result.files : [result];
   const { style } = view;
   const written = [
     ...files.flatMap((file) => [

@@ -40,7 +40,7 @@ function complete(line: string, wordBreaks = ' \t\n"\'><=;|&(:'): string[] {
   return stdout.split('\n').filter((word) => word !== '');
 }
 
-const COMMANDS = ['convert', 'verify', 'inspect', 'list', 'completion', 'help'];
+const COMMANDS = ['convert', 'verify', 'inspect', 'diff', 'list', 'completion', 'help'];
 const v2Large = () => names.filter((name) => name.startsWith('beitv2_large'));
 
 describe.skipIf(process.platform === 'win32')('bash completes', () => {
@@ -60,6 +60,8 @@ describe.skipIf(process.platform === 'win32')('bash completes', () => {
     ['--src=', 'convert-beit --src=official:beitv2_l', v2Large],
     ['the source of inspect', 'convert-beit inspect official:beitv2_l', v2Large],
     ['the source of verify', 'convert-beit verify model.onnx --src official:beitv2_l', v2Large],
+    ['the sources of diff', 'convert-beit diff official:beitv2_l', v2Large],
+    ['layouts', 'convert-beit --to ', () => ['official', 'timm', 'transformers', 'mmpretrain']],
     ['choices', 'convert-beit --shared-bias ', () => ['keep', 'layers']],
     ['choices of a command', 'convert-beit convert --beit-version ', () => ['1', '2']],
     ['shells', 'convert-beit completion ', () => ['bash', 'zsh', 'fish']],

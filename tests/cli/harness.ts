@@ -4,12 +4,15 @@ import { EventEmitter } from 'node:events';
 import { fileURLToPath } from 'node:url';
 import type { CliDeps, Pipeline } from '../../src/cli/deps.js';
 import { run } from '../../src/cli/run.js';
-import type {
-  ConvertResult,
-  Inspection,
-  OutputSummary,
-  SourceSummary,
-  VerifyResult,
+import {
+  writesWeights,
+  type ConvertResult,
+  type DiffResult,
+  type Inspection,
+  type OutputSummary,
+  type SourceSummary,
+  type VerifyResult,
+  type WeightsResult,
 } from '../../src/pipeline.js';
 import type { ParityReport } from '../../src/verify/report.js';
 
@@ -65,6 +68,9 @@ export async function runFake(args: readonly string[], options: FakeOptions = {}
     loadPipeline: () =>
       Promise.resolve({
         convert: missing('convert'),
+        convertWeights: missing('convertWeights'),
+        writesWeights,
+        diff: missing('diff'),
         verify: missing('verify'),
         inspect: missing('inspect'),
         listCatalog: missing('listCatalog'),
@@ -220,6 +226,74 @@ export const CONVERTED: ConvertResult = {
   files: [{ output: OUTPUT, parity: PARITY }],
   seconds: { total: 4.1, read: 0.05, write: 0.6, verify: 3.4 },
   peakMemoryBytes: 143_000_000,
+};
+
+export const WRITTEN: WeightsResult = {
+  source: SOURCE,
+  output: {
+    path: '/models/hf/model.safetensors',
+    bytes: 346_400_000,
+    sha256: 'cd'.repeat(32),
+    container: 'safetensors',
+    layout: 'transformers',
+    tensors: 223,
+    buffers: 12,
+    dropped: ['cls_pt_layers.0.gamma_1'],
+    files: [
+      { path: '/models/hf/config.json', bytes: 600, sha256: 'ef'.repeat(32) },
+      { path: '/models/hf/model.safetensors', bytes: 346_400_000, sha256: 'cd'.repeat(32) },
+    ],
+  },
+  parity: {
+    verdict: 'passed',
+    checks: [
+      { name: 'structure', passed: true, detail: 'opens as safetensors', findings: [] },
+      { name: 'inventory', passed: true, detail: '211 weights, all there', findings: [] },
+      { name: 'provenance', passed: true, detail: 'every bit is the source’s', findings: [] },
+    ],
+    inputs: [],
+    seconds: 0.4,
+  },
+  notes: ['left out as asked: cls_pt_layers.0.gamma_1'],
+  seconds: { total: 1.1, read: 0.05, write: 0.6, verify: 0.4 },
+  peakMemoryBytes: 106_000_000,
+};
+
+export const DIFFERENT: DiffResult = {
+  equal: false,
+  a: { container: 'safetensors', layout: 'official', tensors: 4 },
+  b: { container: 'PyTorch (zip)', tensors: 4 },
+  rows: [
+    {
+      name: 'backbone.cls_token',
+      status: 'equal',
+      a: { name: 'cls_token', dtype: 'F32', shape: [1, 1, 4] },
+      b: { name: 'backbone.cls_token', dtype: 'F32', shape: [1, 1, 4] },
+    },
+    {
+      name: 'head.fc.bias',
+      status: 'different',
+      a: { name: 'head.bias', dtype: 'F32', shape: [10] },
+      b: { name: 'head.fc.bias', dtype: 'F32', shape: [10] },
+      differing: 2,
+      maxAbs: 0.5,
+      at: [3],
+    },
+    { name: 'evil\u001b[31m', status: 'only-b', b: { name: 'evil\u001b[31m', dtype: 'I64', shape: [] } },
+    {
+      name: 'head.fc.weight',
+      status: 'dtype',
+      a: { name: 'head.weight', dtype: 'F32', shape: [10, 4] },
+      b: { name: 'head.fc.weight', dtype: 'F16', shape: [10, 4] },
+      differing: 40,
+      maxAbs: NaN,
+      at: [0, 0],
+    },
+  ],
+  counts: { equal: 1, different: 1, dtype: 1, shape: 0, 'only-a': 0, 'only-b': 1, rebuilt: 0 },
+  maxAbs: NaN,
+  seconds: 0.2,
+  peakMemoryBytes: 90_000_000,
 };
 
 export const VERIFIED: VerifyResult = {

@@ -84,6 +84,8 @@ describe('convert hands its options to the pipeline', () => {
       [
         ...shared,
         '--out',
+        '--to',
+        '--drop',
         '--opset',
         '--external-data',
         '--link',

@@ -85,9 +85,10 @@ Examples:
       };
       if (writesWeights(flags)) {
         refuse(flags, ONNX_ONLY, 'is for ONNX, --out and --to say weights');
-        const { src, configPath, sharedTable, version } = sourceOptions(flags);
-        const options = { src, configPath, sharedTable, version, to: flags.to, drop: flags.drop, ...common };
-        const result = await session.work((rest) => convertWeights({ ...options, ...rest }));
+        const { to, drop } = flags;
+        const result = await session.work((rest) =>
+          convertWeights({ ...sourceOptions(flags), to, drop, ...common, ...rest }),
+        );
         await session.answer(result, async () =>
           (await import('../show/weights.js')).showWeights(result, session),
         );

@@ -58,6 +58,8 @@ describe('convert hands its options to the pipeline', () => {
     ['--shared-bias keep', [...CONVERT, '--shared-bias', 'keep'], { sharedTable: 'keep' }],
     ['--shared-bias layers', [...CONVERT, '--shared-bias', 'layers'], { sharedTable: 'spread' }],
     ['--beit-version', [...CONVERT, '--beit-version', '2'], { version: 2 }],
+    ['--ema', [...CONVERT, '--ema'], { ema: true }],
+    ['--key', [...CONVERT, '--key', 'trainer.state_dict'], { key: 'trainer.state_dict' }],
     ['--threads', [...CONVERT, '--threads', '1'], { threads: 1 }],
     ['--option=value', ['--src=official', '--out=model.onnx', '--samples=2'], { samples: 2 }],
   ])('%s', async (_, args, expected) => {

@@ -94,6 +94,13 @@ describe('what is downloaded', () => {
       'sub/x.safetensors',
       2,
     ],
+    [
+      'pytorch_model.bin, beside other files of a trainer',
+      { 'pytorch_model.bin': small('p'), 'training_args.bin': small('t'), 'other.pth': small('o') },
+      'pytorch_model.bin',
+      1,
+    ],
+    ['the only PyTorch file there is', { 'beit.pth': small('b'), 'optimizer.pt': small('o') }, 'beit.pth', 1],
   ];
 
   it.each(CHOICES)('takes %s', async (_, files, chosen, count) => {
@@ -109,11 +116,12 @@ describe('what is downloaded', () => {
 
   const NOTHING: [name: string, files: string[], message: RegExp, next: RegExp][] = [
     [
-      'PyTorch only',
-      ['pytorch_model.bin', 'README.md'],
-      /no safetensors file; it holds pytorch_model.bin, README.md/,
-      /PyTorch files cannot be read yet/,
+      'no weights',
+      ['training_args.bin', 'README.md'],
+      /no safetensors or PyTorch file; it holds training_args.bin, README.md/,
+      /Give a repository/,
     ],
+    ['several PyTorch files', ['a.pth', 'b.bin'], /several models: a.pth, b.bin/, /hf:owner\/model\/a.pth/],
     ['nothing', [], /it is empty/, /Give a repository/],
     [
       'several',

@@ -244,9 +244,12 @@ const SAVE_AGAIN = 'In Python: torch.save(model.state_dict(), path) writes a fil
 
 function notADict(root: Value, file: string): InputError {
   if (root instanceof Inert && root.how === 'object') {
-    return new InputError(`${file} holds ${describeValue(root)}: a whole program object, not its weights`, {
-      next: SAVE_AGAIN,
-    });
+    return new InputError(
+      `${file} holds ${printable(describeValue(root), 160)}: a whole program object, not its weights`,
+      {
+        next: SAVE_AGAIN,
+      },
+    );
   }
   return new InputError(`${file} holds ${kindOf(root)}; weights are in a dict of names and tensors`, {
     next: SAVE_AGAIN,

@@ -6,13 +6,14 @@ import { folderOf, isRepoFile } from './hub-names.js';
 
 const WEIGHTS = 'model.safetensors';
 const INDEX_SUFFIX = '.safetensors.index.json';
+const TORCH_WEIGHTS = 'pytorch_model.bin';
 const SHARDS_LIMIT = 1000;
 
 /** Certain to be the choice whatever else there is. */
 export const FIRST_CHOICE = WEIGHTS;
 
 export function isShardIndex(file: string): boolean {
-  return file.endsWith(INDEX_SUFFIX);
+  return file.endsWith(INDEX_SUFFIX) || file.endsWith('.bin.index.json');
 }
 
 /** The file to take when none is named. */
@@ -33,14 +34,31 @@ export function pickWeights(names: readonly string[], wanted: Wanted): string {
       `Name one: hf:${wanted.repo}/${choices[0]}.`,
     );
   }
+  const torch = pickTorch(names);
+  if (torch.length === 1) return torch[0];
+  if (torch.length > 1) {
+    throw noWeights(
+      wanted,
+      `holds several models: ${listNames(torch, 20)}`,
+      `Name one: hf:${wanted.repo}/${torch[0]}.`,
+    );
+  }
   const holds = names.length > 0 ? `it holds ${listNames(names, 20)}` : 'it is empty';
-  const torch = names.some((name) => /\.(?:bin|pth?|ckpt)$/.test(name));
   throw noWeights(
     wanted,
-    `has no safetensors file; ${holds}`,
-    torch
-      ? 'PyTorch files cannot be read yet; give a repository or a local file with safetensors.'
-      : 'Give a repository or a local file with safetensors.',
+    `has no safetensors or PyTorch file; ${holds}`,
+    'Give a repository or a local file with weights.',
+  );
+}
+
+/** PyTorch files that can be the model; what a trainer writes beside it can't. */
+function pickTorch(names: readonly string[]): string[] {
+  for (const exact of [TORCH_WEIGHTS, `${TORCH_WEIGHTS}.index.json`])
+    if (names.includes(exact)) return [exact];
+  return names.filter(
+    (name) =>
+      /\.(?:bin|pth?|pt)$/.test(name) &&
+      !/(?:^|\/)(?:training_args|optimizer|scheduler|scaler|rng_state)/.test(name),
   );
 }
 
@@ -58,9 +76,9 @@ export async function shardsOf(
   }
   const names = new Set<unknown>(Object.values(map));
   for (const name of names) {
-    if (!isRepoFile(name) || name.includes('/') || !name.endsWith('.safetensors')) {
+    if (!isRepoFile(name) || name.includes('/') || !/\.(?:safetensors|bin)$/.test(name)) {
       throw new FormatError(
-        `${id} names the shard ${printable(JSON.stringify(name))}; the name of a .safetensors file beside it is needed`,
+        `${id} names the shard ${printable(JSON.stringify(name))}; the name of a .safetensors or .bin file beside it is needed`,
       );
     }
   }

@@ -145,6 +145,8 @@ describe('logits of the weights, in float64, against upstream’s', () => {
     ['zip_model', 'logits', 1e-5],
     ['zip_views', 'logits_f64', 1e-13],
     ['zip_dataparallel', 'logits_f64', 1e-13],
+    ['zip_mm', 'logits_f64', 1e-13],
+    ['legacy_mm_published', 'logits_f64', 1e-13],
     ['legacy_metadata', 'logits_f64', 1e-13],
     ['legacy_views', 'logits_f64', 1e-13],
     ['zip_torch2_views', 'logits_f64', 1e-13],

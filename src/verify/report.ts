@@ -5,7 +5,7 @@ import { printable } from '../errors.js';
 
 /** Outcome of one check. `detail` is one sentence a person can act on. */
 export interface Check {
-  readonly name: 'structure' | 'inventory' | 'provenance' | 'logits';
+  readonly name: 'structure' | 'inventory' | 'provenance' | 'logits' | 'layers' | 'against' | 'golden';
   readonly passed: boolean;
   readonly detail: string;
   /** everything that is wrong, one sentence each; empty when passed */
@@ -63,10 +63,63 @@ export interface InputParity {
   readonly oracle: readonly Prediction[];
 }
 
+/** A place on the way through the network: the file's values against the oracle's. */
+export interface LayerPoint {
+  /** `embedding`, `block 3`, `features`, `logits` */
+  readonly name: string;
+  /** of a block, from 0 */
+  readonly layer?: number;
+  readonly maxAbs: number;
+  readonly rms: number;
+  /** rms of the oracle's values there */
+  readonly size: number;
+  /** rms error that float32 must be expected to have gathered there */
+  readonly noise: number;
+  /** `rms / noise` */
+  readonly units: number;
+}
+
+/** One step, recomputed in float64 from the file's own inputs of that step. */
+export interface StepOutcome {
+  /** `LN1`, `attention scores`, … */
+  readonly step: string;
+  readonly maxAbs: number;
+  readonly rms: number;
+  readonly noise: number;
+  readonly units: number;
+}
+
+/** A mistake, and what would be left of the error if it had been made. */
+export interface LayerSuspect {
+  /** clause: `q and k are swapped` */
+  readonly mistake: string;
+  /** canonical names */
+  readonly tensors: readonly string[];
+  readonly rmsLeft: number;
+  /** nothing but noise is left */
+  readonly explainsAll: boolean;
+}
+
+/** Where the file leaves the float32 noise, and why. */
+export interface LayersReport {
+  /** the steps of BEiT were found in the graph; `reason` says why not */
+  readonly matched: boolean;
+  readonly reason?: string;
+  readonly points: readonly LayerPoint[];
+  /** the first step that disagrees with its own inputs; absent: none does */
+  readonly divergence?: { readonly layer?: number; readonly step: string; readonly tensors: readonly string[] };
+  /** of the place of the divergence, up to it */
+  readonly steps: readonly StepOutcome[];
+  /** the likeliest first */
+  readonly suspects: readonly LayerSuspect[];
+}
+
 export interface ParityReport {
   readonly verdict: 'passed' | 'failed' | 'skipped';
   readonly checks: readonly Check[];
   readonly logits?: LogitsParity;
+  /** only where it was asked for */
+  readonly layers?: LayersReport;
   readonly inputs: readonly InputParity[];
   readonly runtime?: { readonly name: 'onnxruntime-node'; readonly version: string };
   readonly seconds: number;

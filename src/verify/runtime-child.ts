@@ -16,6 +16,8 @@ export interface Job {
   /** images per run */
   readonly batch: number;
   readonly threads: number;
+  /** only these outputs, whatever their shapes: the images then go through in one run */
+  readonly fetch?: readonly string[];
 }
 
 export interface ChildOutput {
@@ -52,7 +54,7 @@ interface RuntimeTensor {
 
 interface Session {
   readonly outputNames: readonly string[];
-  run(feeds: Record<string, RuntimeTensor>): Promise<Record<string, RuntimeTensor>>;
+  run(feeds: Record<string, RuntimeTensor>, fetches?: readonly string[]): Promise<Record<string, RuntimeTensor>>;
 }
 
 const PACKAGE = 'onnxruntime-node';
@@ -98,7 +100,7 @@ async function work(job: Job): Promise<void> {
     return;
   }
   try {
-    const outputs = await runAll(runtime, session, job);
+    const outputs = await (job.fetch ? runOnce(runtime, session, job, job.fetch) : runAll(runtime, session, job));
     await answer({
       kind: 'done',
       outputs,
@@ -134,6 +136,22 @@ async function runAll(runtime: Runtime, session: Session, job: Job): Promise<Chi
     await answer({ kind: 'progress', done: first + count });
   }
   return [...parts].map(([name, { dims, data }]) => ({ name, dims, data: joined(data) }));
+}
+
+/** Everything in one run; what is fetched may have any shape. */
+async function runOnce(
+  runtime: Runtime,
+  session: Session,
+  job: Job,
+  fetch: readonly string[],
+): Promise<ChildOutput[]> {
+  const tensor = new runtime.Tensor('float32', job.data, [job.images, ...job.shape]);
+  const results = await session.run({ [job.inputName]: tensor }, fetch);
+  return fetch.map((name) => {
+    const { type, dims, data } = results[name];
+    if (type !== 'float32' || !(data instanceof Float32Array)) throw new Error(`value ${name} is ${type}, not float32`);
+    return { name, dims: [...dims], data };
+  });
 }
 
 function joined(parts: readonly Float32Array[]): Float32Array {

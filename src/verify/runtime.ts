@@ -21,6 +21,8 @@ export interface RuntimeInput {
   /** images per run; default: all at once */
   readonly batch?: number;
   readonly threads?: number;
+  /** only these outputs, of any shape, all images in one run */
+  readonly fetch?: readonly string[];
   readonly signal?: AbortSignal;
   readonly onProgress?: OnProgress;
   /** the program that runs the model (tests) */
@@ -66,6 +68,7 @@ export async function runOnnx(path: string, input: RuntimeInput): Promise<Runtim
     images,
     batch: input.batch ?? images,
     threads: input.threads ?? availableParallelism(),
+    ...(input.fetch && { fetch: input.fetch }),
   };
   const label = basename(path);
   onProgress?.({ phase: 'runtime', label, done: 0, total: images, unit: 'steps' });

@@ -1,0 +1,364 @@
+/**
+ * The attention half of a block, step by step, each with the mistakes that are made there.
+ */
+import type { BeitConfig } from '../../beit.js';
+import {
+  BY_HEAD_ORDER,
+  context,
+  headsOf,
+  join,
+  linear,
+  pickRows,
+  positionBias,
+  scores,
+  softmax,
+  transpose,
+  type Heads,
+  type Values,
+} from './arithmetic.js';
+import { contextNoise, joinNoise, linearVariances, rmsOf, scoreNoise, softmaxNoise } from './noise-steps.js';
+import { normStep } from './steps-norm.js';
+import { rowChoices } from './positions.js';
+import type { Mistake, Step } from './step.js';
+import { Weights, type BlockWeights } from './weights.js';
+
+/** What the file gave for a block, by role. */
+export type BlockValues = Readonly<
+  Partial<
+    Record<
+      | 'input'
+      | 'ln1'
+      | 'scores'
+      | 'probabilities'
+      | 'context'
+      | 'projection'
+      | 'attended'
+      | 'ln2'
+      | 'activation'
+      | 'mlp'
+      | 'output',
+      Float32Array
+    >
+  >
+>;
+
+export interface BlockCase {
+  readonly config: BeitConfig;
+  readonly images: number;
+  readonly block: BlockWeights;
+  readonly weights: Weights;
+  readonly values: BlockValues;
+}
+
+export const wide = (values: Float32Array): Values => Float64Array.from(values);
+
+/** Of all tokens' rows those that a file computes: all, the patches only, or the class token only. */
+export function fitRows(full: Values, length: number, width: number, tokens: number): Values | undefined {
+  const groups = full.length / (width * tokens);
+  if (length === full.length) return full;
+  if (length === groups * (tokens - 1) * width) return pickRows(full, width, tokens, 1, tokens);
+  if (length === groups * width) return pickRows(full, width, tokens, 0, 1);
+  return undefined;
+}
+
+/** The same for `[…, tokens, tokens]`: all queries, or the class token's only. */
+function fitQueries(full: Values, length: number, tokens: number): Values | undefined {
+  if (length === full.length) return full;
+  return length * tokens === full.length ? pickRows(full, tokens, tokens, 0, 1) : undefined;
+}
+
+/** Steps of the attention half in their order, as far as the file shows them. */
+export function* attentionSteps(of: BlockCase): Generator<Step> {
+  const { config, images, block, weights, values } = of;
+  const { hiddenSize: E } = config;
+  const heads = headsOf(config, images);
+  const at = Weights.prefix(block.layer);
+  if (!values.input || !values.ln1) return;
+  const input = wide(values.input);
+  const ln1 = wide(values.ln1);
+  yield normStep({ name: 'LN1', of: weights, tensor: `${at}ln1`, x: input, found: values.ln1, affine: block.ln1 });
+
+  const qkv = linear(ln1, block.qkv, block.qkvBias, E);
+  const variances = linearVariances(ln1, block.qkv, qkv, E);
+  const scale = 1 / Math.sqrt(heads.d);
+  const tables = [block.table, block.shared].filter((table) => table !== undefined);
+  const bias = tables.length > 0 ? sum(tables.map((table) => positionBias(table, heads))) : undefined;
+  const all = scores(qkv, heads, { scale, bias });
+  const qkvTensors = [`${at}attn.qkv.weight`, ...(config.qvBias ? [`${at}attn.q_bias`, `${at}attn.v_bias`] : [])];
+  const tableTensors = [
+    ...(block.table ? [`${at}attn.relative_position_bias_table`] : []),
+    ...(block.shared ? ['backbone.rel_pos_bias.relative_position_bias_table'] : []),
+  ];
+  const scoresRight = values.scores && fitQueries(all, values.scores.length, heads.tokens);
+  if (values.scores && scoresRight) {
+    const length = values.scores.length;
+    yield {
+      name: 'attention scores',
+      tensors: [...qkvTensors, ...tableTensors],
+      found: values.scores,
+      right: scoresRight,
+      noise: scoreNoise(qkv, variances, all, heads, scale),
+      *mistakes() {
+        for (const mistake of scoreMistakes({ ...of, heads, ln1, qkv, scale, bias, tables, at, qkvTensors, tableTensors })) {
+          yield { ...mistake, compute: async () => fitQueries((await mistake.compute())!, length, heads.tokens) };
+        }
+      },
+    };
+  }
+
+  const before = values.scores && wide(values.scores);
+  if (before && values.probabilities) {
+    const right = softmax(before, heads.tokens);
+    yield {
+      name: 'attention probabilities',
+      tensors: [],
+      found: values.probabilities,
+      right,
+      noise: softmaxNoise(before, right, heads.tokens),
+      *mistakes() {
+        yield { what: 'the softmax runs over the queries instead of the keys', tensors: [], compute: () => overQueries(before, heads) };
+        yield { what: 'there is no softmax', tensors: [], compute: () => before };
+        yield { what: 'the logarithm of the softmax is used', tensors: [], compute: () => right.map(Math.log) };
+      },
+    };
+  }
+
+  const probabilities = values.probabilities ? wide(values.probabilities) : softmax(all, heads.tokens);
+  const mixed = (p: Values, from: Values, options?: Parameters<typeof context>[3]): Values =>
+    p.length === all.length ? context(p, from, heads, options) : classContext(p, from, heads, options);
+  const contextRight = mixed(probabilities, qkv);
+  const missingSoftmax: Mistake = {
+    what: 'there is no softmax',
+    tensors: [],
+    compute: () => mixed(all, qkv),
+  };
+  const contextMistakes = function* (): Generator<Mistake> {
+    if (!values.probabilities) yield missingSoftmax;
+    const other = (what: string, options: Parameters<typeof context>[3], from = qkv): Mistake => ({
+      what,
+      tensors: qkvTensors,
+      compute: () => mixed(probabilities, from, options),
+    });
+    yield other('k is averaged instead of v', { value: 'k' });
+    yield other('q is averaged instead of v', { value: 'q' });
+    yield other('the probabilities are used along their columns (transposed)', { turned: true });
+    yield other('the heads are joined without moving them beside their tokens first', { unmoved: true });
+    yield other('the columns of qkv are taken head by head (q, k, v of a head side by side)', { order: BY_HEAD_ORDER });
+    yield* qkvMistakes(of, ln1, qkvTensors, (from) => mixed(probabilities, from));
+  };
+  const noise = contextNoise(probabilities, qkv, variances, contextRight, heads);
+  if (values.context?.length === contextRight.length) {
+    yield {
+      name: 'attention output',
+      tensors: qkvTensors,
+      found: values.context,
+      right: contextRight,
+      noise,
+      mistakes: contextMistakes,
+    };
+  }
+
+  const joined = values.context?.length === contextRight.length ? wide(values.context) : contextRight;
+  const projected = linear(joined, block.proj, block.projBias, E);
+  const projNoise = rmsOf(linearVariances(joined, block.proj, projected, E));
+  const projMistakes = function* (): Generator<Mistake> {
+    const tensors = [`${at}attn.proj.weight`];
+    yield { what: 'attn.proj.weight is transposed', tensors, compute: () => linear(joined, transpose(block.proj, E), block.projBias, E) };
+    yield { what: 'the bias of attn.proj is missing', tensors: [`${at}attn.proj.bias`], compute: () => linear(joined, block.proj, undefined, E) };
+    yield { what: 'there is no projection', tensors, compute: () => joined };
+    for (const { layer, name, read } of weights.others(block.layer, 'attn.proj.weight').slice(0, 4)) {
+      yield { what: `attn.proj.weight is that of layer ${layer}`, tensors: [...tensors, name], compute: async () => linear(joined, await read(), block.projBias, E) };
+    }
+  };
+  if (values.projection?.length === projected.length) {
+    yield {
+      name: 'projection',
+      tensors: [`${at}attn.proj.weight`, `${at}attn.proj.bias`],
+      found: values.projection,
+      right: projected,
+      noise: projNoise,
+      mistakes: projMistakes,
+    };
+  }
+
+  if (!values.attended) return;
+  const branch = values.projection ? wide(values.projection) : projected;
+  const stream = fitRows(input, branch.length, E, heads.tokens);
+  if (!stream) return;
+  const { length } = values.attended;
+  const fit = (rows: Values): Values | undefined =>
+    rows.length === length ? rows : fitRows(rows, length, E, rows.length / (images * E));
+  const right = fit(join(stream, branch, block.gamma1, E));
+  if (!right) return;
+  const gammas: Mistake[] = [];
+  const gamma = (what: string, tensors: string[], compute: () => Values | Promise<Values>): void => {
+    gammas.push({ what, tensors, compute: async () => fit(join(stream, branch, await compute(), E)) });
+  };
+  const ones = new Float64Array(E).fill(1);
+  if (block.gamma1 && block.gamma2) {
+    const { gamma1, gamma2 } = block;
+    gamma('LayerScale is missing (gamma_1 is not applied)', [`${at}gamma_1`], () => ones);
+    gamma('gamma_2 is used in the place of gamma_1', [`${at}gamma_1`, `${at}gamma_2`], () => gamma2);
+    gamma('gamma_1 is applied twice', [`${at}gamma_1`], () => gamma1.map((value) => value * value));
+    for (const { layer, name, read } of weights.others(block.layer, 'gamma_1')) gamma(`gamma_1 is that of layer ${layer}`, [`${at}gamma_1`, name], read);
+  }
+  gamma('the attention branch is missing', [], () => new Float64Array(E));
+  const normed = fitRows(ln1, branch.length, E, heads.tokens);
+  yield {
+    name: 'first residual',
+    tensors: block.gamma1 ? [`${at}gamma_1`] : [],
+    found: values.attended,
+    right,
+    noise: Math.max(
+      joinNoise(branch, block.gamma1, right),
+      values.projection ? 0 : projNoise * Math.sqrt(block.gamma1 ? rmsOf(block.gamma1.map((g) => g * g)) : 1),
+    ),
+    *mistakes() {
+      yield* gammas;
+      yield { what: 'the residual connection is missing', tensors: [], compute: () => fit(join(new Float64Array(branch.length), branch, block.gamma1, E)) };
+      if (normed) yield { what: 'the residual is taken after LN1 instead of before it', tensors: [], compute: () => fit(join(normed, branch, block.gamma1, E)) };
+      if (!values.projection) yield* lifted(projMistakes(), (rows) => fit(join(stream, rows, block.gamma1, E)));
+    },
+  };
+}
+
+/** Mistakes of an earlier step that the file does not show, carried on to this one. */
+function* lifted(mistakes: Iterable<Mistake>, carry: (rows: Values) => Values | undefined): Generator<Mistake> {
+  for (const mistake of mistakes) {
+    yield { ...mistake, compute: async () => carry((await mistake.compute())!) };
+  }
+}
+
+/** Average of v for the class token only, `[images, heads, 1, tokens]` to `[images, E]`. */
+function classContext(p: Values, qkv: Values, of: Heads, options: Parameters<typeof context>[3]): Values {
+  const { images, heads, tokens, d } = of;
+  const full = new Float64Array(images * heads * tokens * tokens);
+  for (let row = 0; row < images * heads; row++) {
+    full.set(p.subarray(row * tokens, (row + 1) * tokens), row * tokens * tokens);
+  }
+  return pickRows(context(full, qkv, of, options), heads * d, tokens, 0, 1);
+}
+
+function overQueries(values: Values, { tokens }: Heads): Values {
+  const out = new Float64Array(values.length);
+  for (let at = 0; at < values.length; at += tokens * tokens) {
+    const square = values.subarray(at, at + tokens * tokens);
+    out.set(transpose(softmax(transpose(square, tokens), tokens), tokens), at);
+  }
+  return out;
+}
+
+function sum(all: readonly Values[]): Values {
+  return all.reduce((total, each) => total.map((value, i) => value + each[i]));
+}
+
+/** Mistakes in how q, k and v come from LN1's output; the same for scores and for the average of v. */
+function* qkvMistakes(
+  { config, block }: BlockCase,
+  ln1: Values,
+  tensors: readonly string[],
+  then: (qkv: Values) => Values,
+): Generator<Mistake> {
+  const { hiddenSize: E } = config;
+  const bias = block.qkvBias;
+  const part = (values: Values, i: number): Values => values.subarray(i * (values.length / 3), (i + 1) * (values.length / 3));
+  const [weightName] = tensors;
+  const made = (what: string, weight: Values, shift: Values | undefined, names: readonly string[]): Mistake => ({
+    what,
+    tensors: names,
+    compute: () => then(linear(ln1, weight, shift, E)),
+  });
+  for (const order of ['kqv', 'qvk', 'vkq', 'kvq', 'vqk']) {
+    const weight = new Float64Array(block.qkv.length);
+    [...order].forEach((letter, i) => weight.set(part(block.qkv, 'qkv'.indexOf(letter)), (i * weight.length) / 3));
+    const what =
+      order === 'kqv' ? 'q and k are swapped in the rows of attn.qkv.weight' : `the rows of attn.qkv.weight are ${[...order].join(' | ')} instead of q | k | v`;
+    yield made(what, weight, bias, [weightName]);
+  }
+  yield made('attn.qkv.weight is transposed', transpose(block.qkv, E), bias, [weightName]);
+  if (!bias) return;
+  const zero = new Float64Array(E);
+  const joinBias = (...parts: Values[]): Values => {
+    const out = new Float64Array(3 * E);
+    parts.forEach((each, i) => out.set(each, i * E));
+    return out;
+  };
+  const [q, k, v] = [0, 1, 2].map((i) => part(bias, i));
+  const names = tensors.slice(1);
+  yield made('the biases of q and v are missing', block.qkv, undefined, names);
+  yield made("q's bias is missing", block.qkv, joinBias(zero, k, v), names);
+  yield made("v's bias is missing", block.qkv, joinBias(q, k, zero), names);
+  yield made("v's bias is put on k", block.qkv, joinBias(q, v, k), names);
+  yield made("v's bias is put on k as well", block.qkv, joinBias(q, v, v), names);
+  yield made("q's bias is put on k", block.qkv, joinBias(k, q, v), names);
+  yield made("q's bias is put on k as well", block.qkv, joinBias(q, q, v), names);
+  yield made("q's and v's biases are swapped", block.qkv, joinBias(v, k, q), names);
+}
+
+interface ScoreCase extends BlockCase {
+  readonly heads: Heads;
+  readonly ln1: Values;
+  readonly qkv: Values;
+  readonly scale: number;
+  readonly bias: Values | undefined;
+  readonly tables: readonly Values[];
+  readonly at: string;
+  readonly qkvTensors: readonly string[];
+  readonly tableTensors: readonly string[];
+}
+
+function* scoreMistakes(of: ScoreCase): Generator<Mistake> {
+  const { config, block, weights, heads, ln1, qkv, scale, bias, tables, at, qkvTensors, tableTensors } = of;
+  const matrix = qkvTensors.slice(0, 1);
+  const make = (what: string, options: Partial<Parameters<typeof scores>[2]>, from = qkv): Mistake => ({
+    what,
+    tensors: matrix,
+    compute: () => scores(from, heads, { scale, bias, ...options }),
+  });
+  yield make('q and k are swapped', { query: 'k', key: 'q' });
+  yield make('scores are not scaled by 1/sqrt(d)', { scale: 1 });
+  yield make('scores are scaled by 1/d instead of 1/sqrt(d)', { scale: 1 / heads.d });
+  yield make('scores are scaled twice', { scale: scale * scale });
+  yield make('scores are scaled by 1/sqrt(E) instead of 1/sqrt(d)', { scale: 1 / Math.sqrt(config.hiddenSize) });
+  yield make('q and v are swapped', { query: 'v' });
+  yield make('k and v are swapped', { key: 'v' });
+  yield make('the columns of qkv are taken head by head (q, k, v of a head side by side)', { order: BY_HEAD_ORDER });
+  yield* qkvMistakes(of, ln1, qkvTensors, (from) => scores(from, heads, { scale, bias }));
+
+  // What the position tables do is added to the products: those are computed once.
+  if (!bias) return;
+  let kept: Values | undefined;
+  const products = (): Values => (kept ??= scores(qkv, heads, { scale }));
+  const one = heads.heads * heads.tokens * heads.tokens;
+  const place = (what: string, compute: () => Values | Promise<Values>, tensors = tableTensors): Mistake => ({
+    what,
+    tensors,
+    compute: async () => {
+      const other = await compute();
+      return products().map((value, i) => value + other[i % one]);
+    },
+  });
+  yield place('the position table is missing or zero', () => new Float64Array(one));
+  yield place('the position bias is added before the scores are scaled', () => bias.map((value) => value * scale));
+  yield place('the position bias is added twice', () => bias.map((value) => 2 * value));
+  yield place('the position bias is subtracted', () => bias.map((value) => -value));
+  for (const { what, row } of rowChoices(config.window)) {
+    yield place(what, () => sum(tables.map((table) => positionBias(table, heads, row))));
+  }
+  yield place('the position table is read as if it were stored [heads, rows]', () =>
+    sum(tables.map((table) => positionBias(transpose(table, table.length / heads.heads), heads))),
+  );
+  if (tables.length === 2) {
+    yield place("only the table of all blocks is used, the block's own is missing", () => positionBias(tables[1], heads), tableTensors.slice(0, 1));
+    yield place("only the block's own table is used, that of all blocks is missing", () => positionBias(tables[0], heads), tableTensors.slice(1));
+  }
+  if (block.table) {
+    for (const { layer, name, read } of weights.others(block.layer, 'attn.relative_position_bias_table')) {
+      yield place(
+        `the position table is that of layer ${layer}`,
+        async () => sum([await read(), ...(block.shared ? [block.shared] : [])].map((table) => positionBias(table, heads))),
+        [`${at}attn.relative_position_bias_table`, name],
+      );
+    }
+  }
+}

@@ -12,6 +12,8 @@ export interface Check {
   readonly findings: readonly string[];
   /** it could not be made, because an earlier one failed; never together with `passed` */
   readonly notRun?: true;
+  /** it says nothing about a file of another tool; always together with `passed` */
+  readonly notApplicable?: true;
 }
 
 /** Written file against oracle, over all inputs. */
@@ -107,7 +109,11 @@ export interface LayersReport {
   readonly reason?: string;
   readonly points: readonly LayerPoint[];
   /** the first step that disagrees with its own inputs; absent: none does */
-  readonly divergence?: { readonly layer?: number; readonly step: string; readonly tensors: readonly string[] };
+  readonly divergence?: {
+    readonly layer?: number;
+    readonly step: string;
+    readonly tensors: readonly string[];
+  };
   /** of the place of the divergence, up to it */
   readonly steps: readonly StepOutcome[];
   /** the likeliest first */
@@ -136,7 +142,7 @@ export function formatReport(report: ParityReport): string[] {
   const lines = [headline(report)];
   const width = Math.max(...report.checks.map(({ name }) => name.length));
   for (const check of report.checks) {
-    const outcome = check.passed ? 'ok' : check.notRun ? '-' : 'FAILED';
+    const outcome = check.notApplicable ? 'n/a' : check.passed ? 'ok' : check.notRun ? '-' : 'FAILED';
     lines.push(`  ${check.name.padEnd(width)}  ${outcome.padEnd(6)}  ${check.detail}`);
     // A single finding is the detail already.
     const more = check.findings.filter((finding) => finding !== check.detail);

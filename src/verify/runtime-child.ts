@@ -54,7 +54,10 @@ interface RuntimeTensor {
 
 interface Session {
   readonly outputNames: readonly string[];
-  run(feeds: Record<string, RuntimeTensor>, fetches?: readonly string[]): Promise<Record<string, RuntimeTensor>>;
+  run(
+    feeds: Record<string, RuntimeTensor>,
+    fetches?: readonly string[],
+  ): Promise<Record<string, RuntimeTensor>>;
 }
 
 const PACKAGE = 'onnxruntime-node';
@@ -100,7 +103,9 @@ async function work(job: Job): Promise<void> {
     return;
   }
   try {
-    const outputs = await (job.fetch ? runOnce(runtime, session, job, job.fetch) : runAll(runtime, session, job));
+    const outputs = await (job.fetch
+      ? runOnce(runtime, session, job, job.fetch)
+      : runAll(runtime, session, job));
     await answer({
       kind: 'done',
       outputs,
@@ -149,7 +154,8 @@ async function runOnce(
   const results = await session.run({ [job.inputName]: tensor }, fetch);
   return fetch.map((name) => {
     const { type, dims, data } = results[name];
-    if (type !== 'float32' || !(data instanceof Float32Array)) throw new Error(`value ${name} is ${type}, not float32`);
+    if (type !== 'float32' || !(data instanceof Float32Array))
+      throw new Error(`value ${name} is ${type}, not float32`);
     return { name, dims: [...dims], data };
   });
 }

@@ -3,32 +3,53 @@
  */
 import { basename } from 'node:path';
 import { complexity, type BeitConfig } from '../beit.js';
-import { FormatError, ShapeError, UsageError } from '../errors.js';
+import { FormatError } from '../errors.js';
 import type { BeitModel } from '../model.js';
-import { PRECISIONS, precision, type PrecisionName } from '../precision.js';
-import type { OnProgress } from '../progress.js';
+import { PRECISIONS, precision, type PrecisionName, type PrecisionRow } from '../precision.js';
+import { checkAgainst, type Reference } from './checks/against.js';
+import {
+  checkForeignProvenance,
+  checkForeignStructure,
+  foreignInventory,
+  isForeign,
+  type Ends,
+} from './checks/foreign.js';
+import { checkGolden, type GoldenValues } from './checks/golden.js';
 import { checkInventory } from './checks/inventory.js';
+import { checkLayers } from './checks/layers.js';
 import { checkLogits, type LogitsPair, type LogitsResult } from './checks/logits.js';
 import { linkedFindings } from './checks/linked.js';
 import { checkProvenance } from './checks/provenance.js';
 import { checkQuality } from './checks/quality.js';
 import { checkStructure } from './checks/structure.js';
-import { sampleInput } from './inputs.js';
 import { openOnnxFile, type OnnxFile } from './onnx-file.js';
-import { runOracle } from './oracle.js';
 import type { Check, ParityReport } from './report.js';
-import { RuntimeRefusal, runOnnx } from './runtime.js';
+import {
+  SMALL_MODEL_FLOPS,
+  makeInputs,
+  reckon,
+  runFile,
+  type Input,
+  type InputOptions,
+  type RunOptions,
+} from './run.js';
+import { RuntimeRefusal } from './runtime.js';
 
-export interface VerifyModelOptions {
+export interface VerifyModelOptions extends InputOptions, RunOptions {
   /** generated inputs; default 1, for models under 1 GFLOP 4 */
   readonly samples?: number;
   /** of the generated inputs, default 0 */
   readonly seed?: number;
   /** preprocessed pictures `[C, H, W]` to use instead of generated inputs */
-  readonly images?: readonly { readonly name: string; readonly pixels: Float32Array }[];
-  readonly threads?: number;
-  readonly signal?: AbortSignal;
-  readonly onProgress?: OnProgress;
+  readonly images?: readonly Input[];
+  /** find the layer, the step and the mistake where the file leaves the oracle */
+  readonly layers?: boolean;
+  /** other outputs to compare with */
+  readonly against?: readonly Reference[];
+  /** values that were published for these weights */
+  readonly golden?: GoldenValues;
+  /** all logits, which the report sums up only */
+  readonly onLogits?: (pairs: readonly LogitsPair[]) => void;
   /** the oracle's answers, shared by several files of one model and the same inputs */
   readonly truth?: Truth;
   /** publish a file of lower precision although its logits are not good enough for it */
@@ -37,18 +58,12 @@ export interface VerifyModelOptions {
 
 /** Filled by the first file that is verified. Start with `{}`. */
 export interface Truth {
-  reckoned?: Promise<{ oracle: Float64Array; noise: number }[]>;
+  reckoned?: ReturnType<typeof reckon>;
 }
 
-interface Input {
-  readonly name: string;
-  readonly pixels: Float32Array;
-}
-
-const MOST_SAMPLES = 1000;
-const SMALL_MODEL_FLOPS = 1e9;
 /** Metadata key of a file's precision; a file without is float32. */
 const PRECISION_KEY = 'convert_beit.dtype';
+const OWN_ENDS: Ends = { input: 'pixel_values', output: 'logits' };
 
 /**
  * Hold the file at `path` against the weights it was made from.
@@ -89,38 +104,70 @@ export async function verifyModel(
     const row = precision(PRECISIONS.has(stated) ? stated : 'fp32');
     const samples = options.samples ?? samplesForQuality(model.config);
     const inputs = row.name === 'fp32' ? usual : makeInputs(model, { ...options, samples });
-    const structure = checkStructure(file, model.config, row);
-    const inventory = await checkInventory(file, model.config, row);
+    const { structure, inventory, ends } = await examine(file, model, row);
     const label = basename(path);
     const [stored, logits] = await together(options.signal, (signal) => [
-      checkProvenance(file, model, { signal, onProgress: options.onProgress, label }),
-      structure.usable
-        ? compareWithOracle(path, model, inputs, row.name, { ...options, signal })
+      isForeign(file)
+        ? checkForeignProvenance(file, model, signal)
+        : checkProvenance(file, model, { signal, onProgress: options.onProgress, label }),
+      ends
+        ? compareWithOracle(path, model, inputs, { ...options, signal, ends, precision: row.name })
         : Promise.resolve({ check: notRun('logits', 'input and output are not those of this model') }),
     ]);
     options.signal?.throwIfAborted();
     const provenance = withFindings(stored, await linkedFindings(file, options.signal));
-    const checks = [structure.check, inventory, provenance, logits.check];
+    const checks = [structure, inventory, provenance, logits.check];
+    const compared = 'logits' in logits ? logits : undefined;
+    if (ends && compared) {
+      for (const reference of options.against ?? []) {
+        checks.push(
+          await checkAgainst(reference, { path, model, ends, pairs: compared.pairs, inputs }, options),
+        );
+      }
+      if (options.golden) checks.push(await checkGolden(options.golden, { path, model, ends }, options));
+    }
+    const layers = options.layers
+      ? await checkLayers(path, file, model, inputs, { ...options, ends, wrong: !logits.check.passed })
+      : undefined;
+    if (layers) checks.push(layers.check);
     const failed = checks.filter(({ passed }) => !passed);
     // Only what a precision costs can be accepted: a file that does not run, or is another model, cannot.
-    const lossy =
-      'logits' in logits && logits.logits.quality !== undefined && Number.isFinite(logits.logits.maxAbs);
     const accepted =
       options.acceptQuality === true &&
-      lossy &&
+      compared?.logits.quality !== undefined &&
+      Number.isFinite(compared.logits.maxAbs) &&
       failed.length > 0 &&
       failed.every(({ name }) => name === 'logits');
     return {
       verdict: failed.length === 0 ? 'passed' : 'failed',
       ...(accepted && { accepted }),
       checks,
-      ...('logits' in logits ? { logits: logits.logits, runtime: logits.runtime } : {}),
-      inputs: 'inputs' in logits ? logits.inputs : [],
+      ...(compared ? { logits: compared.logits, runtime: compared.runtime } : {}),
+      ...(layers?.report && { layers: layers.report }),
+      inputs: compared ? compared.inputs : [],
       seconds: seconds(),
     };
   } finally {
     await file.close();
   }
+}
+
+/** What the graph itself tells, and where pixels go in and logits come out, if they do. */
+async function examine(
+  file: OnnxFile,
+  { config }: BeitModel,
+  row: PrecisionRow,
+): Promise<{ structure: Check; inventory: Check; ends?: Ends }> {
+  if (isForeign(file)) {
+    const { check, ends } = checkForeignStructure(file, config);
+    return { structure: check, inventory: foreignInventory(), ...(ends && { ends }) };
+  }
+  const { check, usable } = checkStructure(file, config, row);
+  return {
+    structure: check,
+    inventory: await checkInventory(file, config, row),
+    ...(usable && { ends: OWN_ENDS }),
+  };
 }
 
 function withFindings(check: Check, findings: readonly string[]): Check {
@@ -133,46 +180,24 @@ function withFindings(check: Check, findings: readonly string[]): Check {
   };
 }
 
-function notRun(name: Check['name'], reason: string): Check {
-  return { name, passed: false, notRun: true, detail: `not run: ${reason}`, findings: [] };
-}
-
 /** A lower precision is judged by shares and extremes: more inputs than an exact computation needs. */
 export function samplesForQuality(config: BeitConfig): number {
   return complexity(config).flops < SMALL_MODEL_FLOPS ? 16 : 4;
 }
 
-function makeInputs(model: BeitModel, options: VerifyModelOptions): Input[] {
-  const { channels, imageSize } = model.config;
-  const { images, seed = 0 } = options;
-  if (images && images.length > 0) {
-    const expected = channels * imageSize[0] * imageSize[1];
-    for (const { name, pixels } of images) {
-      if (pixels.length !== expected) {
-        throw new ShapeError(
-          `${name} has ${pixels.length} values; this model takes ${channels}×${imageSize.join('×')} = ${expected}`,
-        );
-      }
-    }
-    return [...images];
-  }
-  const samples = options.samples ?? (complexity(model.config).flops < SMALL_MODEL_FLOPS ? 4 : 1);
-  if (!Number.isSafeInteger(samples) || samples < 1 || samples > MOST_SAMPLES) {
-    throw new UsageError(`${samples} samples: needed is a whole number from 1 to ${MOST_SAMPLES}`);
-  }
-  if (!Number.isSafeInteger(seed) || seed < 0) {
-    throw new UsageError(`seed ${seed}: needed is a whole number from 0 to 2^53 - 1`);
-  }
-  return Array.from({ length: samples }, (_, index) => ({
-    name: `seed ${seed} #${index}`,
-    pixels: sampleInput(model.config, seed, index),
-  }));
+function notRun(name: Check['name'], reason: string): Check {
+  return { name, passed: false, notRun: true, detail: `not run: ${reason}`, findings: [] };
 }
 
-type Compared = LogitsResult & { readonly runtime: NonNullable<ParityReport['runtime']> };
+type Compared = LogitsResult & {
+  readonly runtime: NonNullable<ParityReport['runtime']>;
+  readonly pairs: readonly LogitsPair[];
+};
 
-interface Stoppable extends VerifyModelOptions {
+interface Comparing extends VerifyModelOptions {
   readonly signal: AbortSignal;
+  readonly ends: Ends;
+  readonly precision: PrecisionName;
 }
 
 /** The file in the runtime and the weights in the oracle, at the same time, on the same inputs. */
@@ -180,8 +205,7 @@ async function compareWithOracle(
   path: string,
   model: BeitModel,
   inputs: readonly Input[],
-  name: PrecisionName,
-  options: Stoppable,
+  options: Comparing,
 ): Promise<Compared | { check: Check }> {
   try {
     const [ran, reckoned] = await together(options.signal, (signal) => [
@@ -193,14 +217,31 @@ async function compareWithOracle(
       written: ran.written[i],
       ...reckoned[i],
     }));
+    options.onLogits?.(pairs);
     return {
-      ...(name === 'fp32' ? checkLogits(pairs, model.labels) : checkQuality(pairs, name, model.labels)),
+      ...(options.precision === 'fp32'
+        ? checkLogits(pairs, model.labels)
+        : checkQuality(pairs, options.precision, model.labels)),
+      pairs,
       runtime: { name: 'onnxruntime-node', version: ran.version },
     };
   } catch (error) {
     if (!(error instanceof RuntimeRefusal)) throw error;
     return { check: { name: 'logits', passed: false, detail: error.message, findings: [error.message] } };
   }
+}
+
+/** One answer for all files of a model. What was stopped or failed is asked again. */
+async function knownOrReckoned(
+  model: BeitModel,
+  inputs: readonly Input[],
+  options: Comparing,
+): ReturnType<typeof reckon> {
+  const truth = options.truth ?? {};
+  const known = await truth.reckoned?.catch(() => undefined);
+  if (known?.length === inputs.length) return known;
+  truth.reckoned = reckon(model, inputs, options);
+  return await truth.reckoned;
 }
 
 /** Both or neither: when one fails, the other is stopped (not just left alone), then the first error is thrown. */
@@ -218,100 +259,4 @@ async function together<A, B>(
     outer?.throwIfAborted();
     throw error;
   }
-}
-
-/** Images per run. Memory of attention grows with it; a batch of one would not show whether images stay apart. */
-function batchSize(model: BeitModel, count: number): number {
-  const most = complexity(model.config).flops < SMALL_MODEL_FLOPS ? 8 : 2;
-  return Math.max(2, Math.min(most, count));
-}
-
-/**
- * Runs the file on all inputs, and on the first one again where it makes another batch: in full batches and alone, and
- * (a single input) as the second of two different images.
- */
-async function runFile(
-  path: string,
-  model: BeitModel,
-  inputs: readonly Input[],
-  options: Stoppable,
-): Promise<{ version: string; written: Float32Array[][] }> {
-  const { config } = model;
-  const batch = batchSize(model, inputs.length);
-  const rows: { pixels: Float32Array; input?: number }[] = inputs.map(({ pixels }, input) => ({
-    pixels,
-    input,
-  }));
-  if (rows.length === 1) rows.unshift({ pixels: sampleInput(config, options.seed ?? 0, inputs.length) });
-  if (rows.length % batch === 0) rows.push({ pixels: inputs[0].pixels, input: 0 });
-  const shape = [config.channels, ...config.imageSize];
-  const stacked = new Float32Array(rows.length * inputs[0].pixels.length);
-  rows.forEach(({ pixels }, row) => stacked.set(pixels, row * pixels.length));
-
-  const result = await runOnnx(path, {
-    inputs: stacked,
-    shape,
-    batch,
-    threads: options.threads,
-    signal: options.signal,
-    onProgress: options.onProgress,
-  });
-  const logits = result.outputs.get('logits');
-  if (String(logits?.dims) !== String([rows.length, config.classes])) {
-    throw new RuntimeRefusal(
-      `${basename(path)} gives logits [${logits?.dims.join(', ') ?? ''}] for ${rows.length} images; needed is [${rows.length}, ${config.classes}]`,
-    );
-  }
-  const written: Float32Array[][] = inputs.map(() => []);
-  rows.forEach(({ input }, row) => {
-    if (input === undefined) return;
-    written[input].push(logits!.data.subarray(row * config.classes, (row + 1) * config.classes));
-  });
-  return { version: result.version, written };
-}
-
-/** One answer for all files of a model. What was stopped or failed is asked again. */
-async function knownOrReckoned(
-  model: BeitModel,
-  inputs: readonly Input[],
-  options: Stoppable,
-): Promise<{ oracle: Float64Array; noise: number }[]> {
-  const truth = options.truth ?? {};
-  const known = await truth.reckoned?.catch(() => undefined);
-  if (known?.length === inputs.length) return known;
-  truth.reckoned = reckon(model, inputs, options);
-  return await truth.reckoned;
-}
-
-/** Logits and expected noise by the oracle, a few images at a time. */
-async function reckon(
-  model: BeitModel,
-  inputs: readonly Input[],
-  options: Stoppable,
-): Promise<{ oracle: Float64Array; noise: number }[]> {
-  const { classes } = model.config;
-  const batch = batchSize(model, inputs.length);
-  const rounds = Math.ceil(inputs.length / batch);
-  const out: { oracle: Float64Array; noise: number }[] = [];
-  for (let round = 0; round < rounds; round++) {
-    const part = inputs.slice(round * batch, (round + 1) * batch);
-    const stacked = new Float32Array(part.length * part[0].pixels.length);
-    part.forEach(({ pixels }, row) => stacked.set(pixels, row * pixels.length));
-    const { logits, noise } = await runOracle(model, stacked, part.length, {
-      threads: options.threads,
-      signal: options.signal,
-      onProgress: (done, total) =>
-        options.onProgress?.({
-          phase: 'oracle',
-          label: model.provenance.id,
-          done: round * total + done,
-          total: rounds * total,
-          unit: 'blocks',
-        }),
-    });
-    part.forEach((_, row) => {
-      out.push({ oracle: logits.slice(row * classes, (row + 1) * classes), noise: noise.logits[row] });
-    });
-  }
-  return out;
 }

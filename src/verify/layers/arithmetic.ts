@@ -32,7 +32,8 @@ export function linear(x: Values, weight: Values, bias: Values | undefined, inpu
 export function transpose(matrix: Values, columns: number): Values {
   const rows = matrix.length / columns;
   const out = new Float64Array(matrix.length);
-  for (let r = 0; r < rows; r++) for (let c = 0; c < columns; c++) out[c * rows + r] = matrix[r * columns + c];
+  for (let r = 0; r < rows; r++)
+    for (let c = 0; c < columns; c++) out[c * rows + r] = matrix[r * columns + c];
   return out;
 }
 
@@ -45,7 +46,11 @@ export interface NormOptions {
 }
 
 /** Every row of `width` normalised. */
-export function layerNorm(x: Values, width: number, { weight, bias, eps, centred = true }: NormOptions): Values {
+export function layerNorm(
+  x: Values,
+  width: number,
+  { weight, bias, eps, centred = true }: NormOptions,
+): Values {
   const out = new Float64Array(x.length);
   for (let at = 0; at < x.length; at += width) {
     let mean = 0;
@@ -92,7 +97,8 @@ export type Part = 'q' | 'k' | 'v';
  */
 export type ColumnOrder = (part: Part, head: number, of: Heads) => number;
 
-export const UPSTREAM_ORDER: ColumnOrder = (part, head, { heads, d }) => ('qkv'.indexOf(part) * heads + head) * d;
+export const UPSTREAM_ORDER: ColumnOrder = (part, head, { heads, d }) =>
+  ('qkv'.indexOf(part) * heads + head) * d;
 export const BY_HEAD_ORDER: ColumnOrder = (part, head, { d }) => (head * 3 + 'qkv'.indexOf(part)) * d;
 
 export interface ScoreOptions {
@@ -117,7 +123,8 @@ export function scores(qkv: Values, of: Heads, options: ScoreOptions): Values {
       const at = (image * heads + head) * tokens * tokens;
       const products = linear(q, k, undefined, d);
       const from = head * tokens * tokens;
-      for (let i = 0; i < products.length; i++) out[at + i] = products[i] * scale + (bias ? bias[from + i] : 0);
+      for (let i = 0; i < products.length; i++)
+        out[at + i] = products[i] * scale + (bias ? bias[from + i] : 0);
     }
   }
   return out;

@@ -48,7 +48,10 @@ export async function exposeValues(
   dataFiles: readonly string[],
 ): Promise<Exposed> {
   // Beside the model: the data files are linked, not copied, which needs the same file system.
-  const place = dataFiles.length > 0 ? join(dirname(path), '.convert-beit-layers-') : join(tmpdir(), 'convert-beit-layers-');
+  const place =
+    dataFiles.length > 0
+      ? join(dirname(path), '.convert-beit-layers-')
+      : join(tmpdir(), 'convert-beit-layers-');
   let folder: string | undefined;
   const close = async (): Promise<void> => {
     if (folder !== undefined) await rm(folder, { recursive: true, force: true });

@@ -18,9 +18,7 @@ import { Weights } from './weights.js';
 
 /** The two ends, and the blocks between them. */
 export type Place =
-  | { readonly kind: 'start' }
-  | { readonly kind: 'block'; readonly layer: number }
-  | { readonly kind: 'end' };
+  { readonly kind: 'start' } | { readonly kind: 'block'; readonly layer: number } | { readonly kind: 'end' };
 
 export interface GraphCase {
   readonly path: string;
@@ -78,7 +76,14 @@ export class GraphReader {
         await this.#weights.tensor(`${this.#norm}.weight`),
         await this.#weights.tensor(`${this.#norm}.bias`),
       ] as const;
-      yield normStep({ name: 'last norm', of: this.#weights, tensor: this.#norm, x: Float64Array.from(into), found: features, affine });
+      yield normStep({
+        name: 'last norm',
+        of: this.#weights,
+        tensor: this.#norm,
+        x: Float64Array.from(into),
+        found: features,
+        affine,
+      });
       const logits = this.known.get(probes.logits)!;
       const head = await headStep({ weights: this.#weights, images, features, found: logits });
       if (head) yield head;
@@ -123,12 +128,20 @@ export class GraphReader {
           : [];
     for (const [step, norm] of norms) {
       if (norm.epsilon === undefined || norm.epsilon === eps) continue;
-      return { step, tensors: [], mistake: `epsilon is ${Number(norm.epsilon.toPrecision(6))} instead of ${config.layerNormEps}` };
+      return {
+        step,
+        tensors: [],
+        mistake: `epsilon is ${Number(norm.epsilon.toPrecision(6))} instead of ${config.layerNormEps}`,
+      };
     }
     if (place.kind === 'end' && config.pooling === 'mean') {
       const rows = this.known.get(final.input)!.length / (this.of.images * config.hiddenSize);
       if (rows === tokenCount(config) || rows === tokenCount(config) - 1) {
-        return { step: 'pooling', tensors: [], mistake: 'the last norm is applied to the tokens, before the mean over them' };
+        return {
+          step: 'pooling',
+          tensors: [],
+          mistake: 'the last norm is applied to the tokens, before the mean over them',
+        };
       }
     }
     return undefined;

@@ -42,11 +42,16 @@ export async function localise(
   options: LocaliseOptions,
 ): Promise<LayersReport> {
   const probes = findProbes(file, model.config);
-  if (typeof probes === 'string') return { matched: false, reason: probes, points: [], suspects: [], steps: [] };
+  if (typeof probes === 'string')
+    return { matched: false, reason: probes, points: [], suspects: [], steps: [] };
   const of: GraphCase = { path, file, model, probes, ...options };
   const [values, oracle] = await Promise.all([
     fetchValues(of, streamValues(probes)),
-    runOracle(model, options.pixels, options.images, { hidden: true, threads: options.threads, signal: options.signal }),
+    runOracle(model, options.pixels, options.images, {
+      hidden: true,
+      threads: options.threads,
+      signal: options.signal,
+    }),
   ]);
   const points = comparePoints(of, values, oracle);
   const order = suspectOrder(of, points);
@@ -59,20 +64,31 @@ export async function localise(
       steps.push(outcome);
       if (outcome.units <= STEP_UNITS_ALLOWED) continue;
       const suspects = await suspectsOf(reader, step);
-      return { matched: true, points, divergence: at(place, { step: step.name, tensors: step.tensors }), steps, suspects };
+      return {
+        matched: true,
+        points,
+        divergence: at(place, { step: step.name, tensors: step.tensors }),
+        steps,
+        suspects,
+      };
     }
     const shown = reader.finding(place);
-    if (shown) return { matched: true, points, divergence: at(place, shown), steps, suspects: [asSuspect(shown)] };
+    if (shown)
+      return { matched: true, points, divergence: at(place, shown), steps, suspects: [asSuspect(shown)] };
   }
   // Some mistakes are below the noise on these inputs and above it on others.
   for (const place of allPlaces(model)) {
     const shown = reader.finding(place);
-    if (shown) return { matched: true, points, divergence: at(place, shown), steps: [], suspects: [asSuspect(shown)] };
+    if (shown)
+      return { matched: true, points, divergence: at(place, shown), steps: [], suspects: [asSuspect(shown)] };
   }
   return { matched: true, points, steps: [], suspects: [] };
 }
 
-function at(place: Place, { step, tensors }: Omit<GraphFinding, 'mistake'>): NonNullable<LayersReport['divergence']> {
+function at(
+  place: Place,
+  { step, tensors }: Omit<GraphFinding, 'mistake'>,
+): NonNullable<LayersReport['divergence']> {
   return { ...(place.kind === 'block' ? { layer: place.layer } : {}), step, tensors };
 }
 
@@ -133,26 +149,51 @@ async function fetchValues(of: GraphCase, names: readonly string[]): Promise<Map
   } finally {
     await copy.close();
   }
-  if (found.size !== wanted.length) throw new TypeError(`${found.size} of ${wanted.length} values for ${images} images`);
+  if (found.size !== wanted.length)
+    throw new TypeError(`${found.size} of ${wanted.length} values for ${images} images`);
   return found;
 }
 
 /** The stream between the blocks, and what comes out, against the oracle. */
-function comparePoints({ model, probes }: GraphCase, values: ReadonlyMap<string, Float32Array>, oracle: OracleResult): LayerPoint[] {
+function comparePoints(
+  { model, probes }: GraphCase,
+  values: ReadonlyMap<string, Float32Array>,
+  oracle: OracleResult,
+): LayerPoint[] {
   const { hiddenSize: E, depth } = model.config;
   const tokens = tokenCount(model.config);
   const points: LayerPoint[] = [];
-  const add = (name: string, layer: number | undefined, value: string | undefined, full: Float64Array, noise: number): void => {
+  const add = (
+    name: string,
+    layer: number | undefined,
+    value: string | undefined,
+    full: Float64Array,
+    noise: number,
+  ): void => {
     const found = value === undefined ? undefined : values.get(value);
     const right = found && fitRows(full, found.length, E, tokens);
     if (!found || !right) return;
     const { maxAbs, rms, size } = deviation(found, right);
-    points.push({ name, ...(layer === undefined ? {} : { layer }), maxAbs, rms, size, noise, units: rms === 0 ? 0 : rms / noise });
+    points.push({
+      name,
+      ...(layer === undefined ? {} : { layer }),
+      maxAbs,
+      rms,
+      size,
+      noise,
+      units: rms === 0 ? 0 : rms / noise,
+    });
   };
   const { blocks, final, logits } = probes;
   add('embedding', undefined, blocks[0].input, oracle.hidden![0], oracle.noise.hidden[0]);
   for (let layer = 0; layer < depth; layer++) {
-    add(`block ${layer}`, layer, blocks[layer].output, oracle.hidden![layer + 1], oracle.noise.hidden[layer + 1]);
+    add(
+      `block ${layer}`,
+      layer,
+      blocks[layer].output,
+      oracle.hidden![layer + 1],
+      oracle.noise.hidden[layer + 1],
+    );
   }
   const largest = (noise: Float64Array): number => noise.reduce((a, b) => Math.max(a, b), 0);
   // All tokens normalised have the same number of values as nothing the oracle keeps: then there is no such point.
@@ -180,12 +221,19 @@ function suspectOrder({ model, wrong }: GraphCase, points: readonly LayerPoint[]
   if (!first) return wrong ? all : [];
   // What comes after the first place that is off inherits its error; what lies before it is tried last.
   const at =
-    first.name === 'embedding' ? 0 : first.layer === undefined ? pointBefore(points, first, model.config.depth) : first.layer + 1;
+    first.name === 'embedding'
+      ? 0
+      : first.layer === undefined
+        ? pointBefore(points, first, model.config.depth)
+        : first.layer + 1;
   return [...all.slice(at), ...all.slice(0, at)];
 }
 
 /** Blocks without a point of their own lie between the last one that was right and the first that is not. */
 function pointBefore(points: readonly LayerPoint[], first: LayerPoint, depth: number): number {
-  const before = points.slice(0, points.indexOf(first)).filter(({ layer }) => layer !== undefined).at(-1);
+  const before = points
+    .slice(0, points.indexOf(first))
+    .filter(({ layer }) => layer !== undefined)
+    .at(-1);
   return before?.layer === undefined ? 1 : Math.min(before.layer + 2, depth + 1);
 }

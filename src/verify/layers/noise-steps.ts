@@ -17,7 +17,8 @@ export function meanSquare(values: ArrayLike<number>): number {
 function columnSquares(x: Values, width: number): Values {
   const out = new Float64Array(width);
   const rows = x.length / width;
-  for (let at = 0; at < x.length; at += width) for (let c = 0; c < width; c++) out[c] += x[at + c] ** 2 / rows;
+  for (let at = 0; at < x.length; at += width)
+    for (let c = 0; c < width; c++) out[c] += x[at + c] ** 2 / rows;
   return out;
 }
 
@@ -87,7 +88,13 @@ export function softmaxNoise(scores: Values, probabilities: Values, width: numbe
 }
 
 /** Of the average of v by known probabilities. */
-export function contextNoise(probabilities: Values, qkv: Values, variances: Values, out: Values, of: Heads): number {
+export function contextNoise(
+  probabilities: Values,
+  qkv: Values,
+  variances: Values,
+  out: Values,
+  of: Heads,
+): number {
   const width = of.heads * of.d;
   const squares = columnSquares(qkv, 3 * width).subarray(2 * width);
   const peak = meanSquare(probabilities) * of.tokens;
@@ -107,10 +114,18 @@ export function joinNoise(branch: Values, gamma: Values | undefined, sum: Values
 /** Of GELU after fc1: GELU's slope is at most 1.13. */
 export function activationNoise(x: Values, weight: Values, z: Values, h: Values, inputs: number): number {
   const before = rmsOf(linearVariances(x, weight, z, inputs)) ** 2;
-  return Math.sqrt(before + GELU_ROUNDING.erf * meanSquare(z) + GELU_ROUNDING.result * meanSquare(h) + 2 * ROUND * meanSquare(z));
+  return Math.sqrt(
+    before +
+      GELU_ROUNDING.erf * meanSquare(z) +
+      GELU_ROUNDING.result * meanSquare(h) +
+      2 * ROUND * meanSquare(z),
+  );
 }
 
 /** Of a mean over `count` rows of one mean square. */
 export function meanNoise(x: Values, mean: Values, count: number): number {
-  return Math.sqrt((dotNoise(count) * UNIT2 * meanSquare(x)) / count + (driftNoise(count) * UNIT2 + ROUND) * meanSquare(mean));
+  return Math.sqrt(
+    (dotNoise(count) * UNIT2 * meanSquare(x)) / count +
+      (driftNoise(count) * UNIT2 + ROUND) * meanSquare(mean),
+  );
 }

@@ -19,7 +19,10 @@ export function rowChoices(window: readonly [number, number]): RowChoice[] {
     (query: number, key: number): number =>
       query === 0 || key === 0 ? right(query, key) : row(query - 1, key - 1);
   return [
-    { what: 'the position index is transposed: key minus query instead of query minus key', row: (query, key) => right(key, query) },
+    {
+      what: 'the position index is transposed: key minus query instead of query minus key',
+      row: (query, key) => right(key, query),
+    },
     {
       what: 'the position index has its window transposed: rows and columns change roles',
       row: patches((a, b) => {
@@ -48,11 +51,18 @@ export function rowChoices(window: readonly [number, number]): RowChoice[] {
       what: 'the position table is mirrored: displacements have the wrong sign between patches',
       row: patches((a, b) => right(b + 1, a + 1)),
     },
-    { what: 'the position index is off by one (one row too far)', row: (query, key) => right(query, key) + 1 },
-    { what: 'the position index is off by one (one row too early)', row: (query, key) => right(query, key) - 1 },
+    {
+      what: 'the position index is off by one (one row too far)',
+      row: (query, key) => right(query, key) + 1,
+    },
+    {
+      what: 'the position index is off by one (one row too early)',
+      row: (query, key) => right(query, key) - 1,
+    },
     {
       what: 'the rows for class-to-patch and patch-to-class are swapped',
-      row: (query, key) => (query === 0 && key !== 0 ? grid + 1 : query !== 0 && key === 0 ? grid : right(query, key)),
+      row: (query, key) =>
+        query === 0 && key !== 0 ? grid + 1 : query !== 0 && key === 0 ? grid : right(query, key),
     },
   ];
 }

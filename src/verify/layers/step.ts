@@ -97,7 +97,8 @@ export async function findSuspects(step: Step): Promise<Suspect[]> {
     // Where the mistake would not change anything it explains nothing.
     if (!(rms < before / 2)) continue;
     const explainsAll = rms <= EXPLAINED_UNITS * noise;
-    if (explainsAll || rms < before / PARTLY) suspects.push({ mistake: what, tensors, rmsLeft: rms, explainsAll });
+    if (explainsAll || rms < before / PARTLY)
+      suspects.push({ mistake: what, tensors, rmsLeft: rms, explainsAll });
   }
   return suspects.sort((a, b) => a.rmsLeft - b.rmsLeft);
 }

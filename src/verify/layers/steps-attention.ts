@@ -76,7 +76,14 @@ export function* attentionSteps(of: BlockCase): Generator<Step> {
   if (!values.input || !values.ln1) return;
   const input = wide(values.input);
   const ln1 = wide(values.ln1);
-  yield normStep({ name: 'LN1', of: weights, tensor: `${at}ln1`, x: input, found: values.ln1, affine: block.ln1 });
+  yield normStep({
+    name: 'LN1',
+    of: weights,
+    tensor: `${at}ln1`,
+    x: input,
+    found: values.ln1,
+    affine: block.ln1,
+  });
 
   const qkv = linear(ln1, block.qkv, block.qkvBias, E);
   const variances = linearVariances(ln1, block.qkv, qkv, E);
@@ -84,7 +91,10 @@ export function* attentionSteps(of: BlockCase): Generator<Step> {
   const tables = [block.table, block.shared].filter((table) => table !== undefined);
   const bias = tables.length > 0 ? sum(tables.map((table) => positionBias(table, heads))) : undefined;
   const all = scores(qkv, heads, { scale, bias });
-  const qkvTensors = [`${at}attn.qkv.weight`, ...(config.qvBias ? [`${at}attn.q_bias`, `${at}attn.v_bias`] : [])];
+  const qkvTensors = [
+    `${at}attn.qkv.weight`,
+    ...(config.qvBias ? [`${at}attn.q_bias`, `${at}attn.v_bias`] : []),
+  ];
   const tableTensors = [
     ...(block.table ? [`${at}attn.relative_position_bias_table`] : []),
     ...(block.shared ? ['backbone.rel_pos_bias.relative_position_bias_table'] : []),
@@ -99,8 +109,22 @@ export function* attentionSteps(of: BlockCase): Generator<Step> {
       right: scoresRight,
       noise: scoreNoise(qkv, variances, all, heads, scale),
       *mistakes() {
-        for (const mistake of scoreMistakes({ ...of, heads, ln1, qkv, scale, bias, tables, at, qkvTensors, tableTensors })) {
-          yield { ...mistake, compute: async () => fitQueries((await mistake.compute())!, length, heads.tokens) };
+        for (const mistake of scoreMistakes({
+          ...of,
+          heads,
+          ln1,
+          qkv,
+          scale,
+          bias,
+          tables,
+          at,
+          qkvTensors,
+          tableTensors,
+        })) {
+          yield {
+            ...mistake,
+            compute: async () => fitQueries((await mistake.compute())!, length, heads.tokens),
+          };
         }
       },
     };
@@ -116,9 +140,17 @@ export function* attentionSteps(of: BlockCase): Generator<Step> {
       right,
       noise: softmaxNoise(before, right, heads.tokens),
       *mistakes() {
-        yield { what: 'the softmax runs over the queries instead of the keys', tensors: [], compute: () => overQueries(before, heads) };
+        yield {
+          what: 'the softmax runs over the queries instead of the keys',
+          tensors: [],
+          compute: () => overQueries(before, heads),
+        };
         yield { what: 'there is no softmax', tensors: [], compute: () => before };
-        yield { what: 'the logarithm of the softmax is used', tensors: [], compute: () => right.map(Math.log) };
+        yield {
+          what: 'the logarithm of the softmax is used',
+          tensors: [],
+          compute: () => right.map(Math.log),
+        };
       },
     };
   }
@@ -143,7 +175,9 @@ export function* attentionSteps(of: BlockCase): Generator<Step> {
     yield other('q is averaged instead of v', { value: 'q' });
     yield other('the probabilities are used along their columns (transposed)', { turned: true });
     yield other('the heads are joined without moving them beside their tokens first', { unmoved: true });
-    yield other('the columns of qkv are taken head by head (q, k, v of a head side by side)', { order: BY_HEAD_ORDER });
+    yield other('the columns of qkv are taken head by head (q, k, v of a head side by side)', {
+      order: BY_HEAD_ORDER,
+    });
     yield* qkvMistakes(of, ln1, qkvTensors, (from) => mixed(probabilities, from));
   };
   const noise = contextNoise(probabilities, qkv, variances, contextRight, heads);
@@ -163,11 +197,23 @@ export function* attentionSteps(of: BlockCase): Generator<Step> {
   const projNoise = rmsOf(linearVariances(joined, block.proj, projected, E));
   const projMistakes = function* (): Generator<Mistake> {
     const tensors = [`${at}attn.proj.weight`];
-    yield { what: 'attn.proj.weight is transposed', tensors, compute: () => linear(joined, transpose(block.proj, E), block.projBias, E) };
-    yield { what: 'the bias of attn.proj is missing', tensors: [`${at}attn.proj.bias`], compute: () => linear(joined, block.proj, undefined, E) };
+    yield {
+      what: 'attn.proj.weight is transposed',
+      tensors,
+      compute: () => linear(joined, transpose(block.proj, E), block.projBias, E),
+    };
+    yield {
+      what: 'the bias of attn.proj is missing',
+      tensors: [`${at}attn.proj.bias`],
+      compute: () => linear(joined, block.proj, undefined, E),
+    };
     yield { what: 'there is no projection', tensors, compute: () => joined };
     for (const { layer, name, read } of weights.others(block.layer, 'attn.proj.weight').slice(0, 4)) {
-      yield { what: `attn.proj.weight is that of layer ${layer}`, tensors: [...tensors, name], compute: async () => linear(joined, await read(), block.projBias, E) };
+      yield {
+        what: `attn.proj.weight is that of layer ${layer}`,
+        tensors: [...tensors, name],
+        compute: async () => linear(joined, await read(), block.projBias, E),
+      };
     }
   };
   if (values.projection?.length === projected.length) {
@@ -200,7 +246,8 @@ export function* attentionSteps(of: BlockCase): Generator<Step> {
     gamma('LayerScale is missing (gamma_1 is not applied)', [`${at}gamma_1`], () => ones);
     gamma('gamma_2 is used in the place of gamma_1', [`${at}gamma_1`, `${at}gamma_2`], () => gamma2);
     gamma('gamma_1 is applied twice', [`${at}gamma_1`], () => gamma1.map((value) => value * value));
-    for (const { layer, name, read } of weights.others(block.layer, 'gamma_1')) gamma(`gamma_1 is that of layer ${layer}`, [`${at}gamma_1`, name], read);
+    for (const { layer, name, read } of weights.others(block.layer, 'gamma_1'))
+      gamma(`gamma_1 is that of layer ${layer}`, [`${at}gamma_1`, name], read);
   }
   gamma('the attention branch is missing', [], () => new Float64Array(E));
   const normed = fitRows(ln1, branch.length, E, heads.tokens);
@@ -215,15 +262,28 @@ export function* attentionSteps(of: BlockCase): Generator<Step> {
     ),
     *mistakes() {
       yield* gammas;
-      yield { what: 'the residual connection is missing', tensors: [], compute: () => fit(join(new Float64Array(branch.length), branch, block.gamma1, E)) };
-      if (normed) yield { what: 'the residual is taken after LN1 instead of before it', tensors: [], compute: () => fit(join(normed, branch, block.gamma1, E)) };
-      if (!values.projection) yield* lifted(projMistakes(), (rows) => fit(join(stream, rows, block.gamma1, E)));
+      yield {
+        what: 'the residual connection is missing',
+        tensors: [],
+        compute: () => fit(join(new Float64Array(branch.length), branch, block.gamma1, E)),
+      };
+      if (normed)
+        yield {
+          what: 'the residual is taken after LN1 instead of before it',
+          tensors: [],
+          compute: () => fit(join(normed, branch, block.gamma1, E)),
+        };
+      if (!values.projection)
+        yield* lifted(projMistakes(), (rows) => fit(join(stream, rows, block.gamma1, E)));
     },
   };
 }
 
 /** Mistakes of an earlier step that the file does not show, carried on to this one. */
-function* lifted(mistakes: Iterable<Mistake>, carry: (rows: Values) => Values | undefined): Generator<Mistake> {
+function* lifted(
+  mistakes: Iterable<Mistake>,
+  carry: (rows: Values) => Values | undefined,
+): Generator<Mistake> {
   for (const mistake of mistakes) {
     yield { ...mistake, compute: async () => carry((await mistake.compute())!) };
   }
@@ -261,18 +321,28 @@ function* qkvMistakes(
 ): Generator<Mistake> {
   const { hiddenSize: E } = config;
   const bias = block.qkvBias;
-  const part = (values: Values, i: number): Values => values.subarray(i * (values.length / 3), (i + 1) * (values.length / 3));
+  const part = (values: Values, i: number): Values =>
+    values.subarray(i * (values.length / 3), (i + 1) * (values.length / 3));
   const [weightName] = tensors;
-  const made = (what: string, weight: Values, shift: Values | undefined, names: readonly string[]): Mistake => ({
+  const made = (
+    what: string,
+    weight: Values,
+    shift: Values | undefined,
+    names: readonly string[],
+  ): Mistake => ({
     what,
     tensors: names,
     compute: () => then(linear(ln1, weight, shift, E)),
   });
   for (const order of ['kqv', 'qvk', 'vkq', 'kvq', 'vqk']) {
     const weight = new Float64Array(block.qkv.length);
-    [...order].forEach((letter, i) => weight.set(part(block.qkv, 'qkv'.indexOf(letter)), (i * weight.length) / 3));
+    [...order].forEach((letter, i) =>
+      weight.set(part(block.qkv, 'qkv'.indexOf(letter)), (i * weight.length) / 3),
+    );
     const what =
-      order === 'kqv' ? 'q and k are swapped in the rows of attn.qkv.weight' : `the rows of attn.qkv.weight are ${[...order].join(' | ')} instead of q | k | v`;
+      order === 'kqv'
+        ? 'q and k are swapped in the rows of attn.qkv.weight'
+        : `the rows of attn.qkv.weight are ${[...order].join(' | ')} instead of q | k | v`;
     yield made(what, weight, bias, [weightName]);
   }
   yield made('attn.qkv.weight is transposed', transpose(block.qkv, E), bias, [weightName]);
@@ -319,10 +389,14 @@ function* scoreMistakes(of: ScoreCase): Generator<Mistake> {
   yield make('scores are not scaled by 1/sqrt(d)', { scale: 1 });
   yield make('scores are scaled by 1/d instead of 1/sqrt(d)', { scale: 1 / heads.d });
   yield make('scores are scaled twice', { scale: scale * scale });
-  yield make('scores are scaled by 1/sqrt(E) instead of 1/sqrt(d)', { scale: 1 / Math.sqrt(config.hiddenSize) });
+  yield make('scores are scaled by 1/sqrt(E) instead of 1/sqrt(d)', {
+    scale: 1 / Math.sqrt(config.hiddenSize),
+  });
   yield make('q and v are swapped', { query: 'v' });
   yield make('k and v are swapped', { key: 'v' });
-  yield make('the columns of qkv are taken head by head (q, k, v of a head side by side)', { order: BY_HEAD_ORDER });
+  yield make('the columns of qkv are taken head by head (q, k, v of a head side by side)', {
+    order: BY_HEAD_ORDER,
+  });
   yield* qkvMistakes(of, ln1, qkvTensors, (from) => scores(from, heads, { scale, bias }));
 
   // What the position tables do is added to the products: those are computed once.
@@ -339,7 +413,9 @@ function* scoreMistakes(of: ScoreCase): Generator<Mistake> {
     },
   });
   yield place('the position table is missing or zero', () => new Float64Array(one));
-  yield place('the position bias is added before the scores are scaled', () => bias.map((value) => value * scale));
+  yield place('the position bias is added before the scores are scaled', () =>
+    bias.map((value) => value * scale),
+  );
   yield place('the position bias is added twice', () => bias.map((value) => 2 * value));
   yield place('the position bias is subtracted', () => bias.map((value) => -value));
   for (const { what, row } of rowChoices(config.window)) {
@@ -349,14 +425,27 @@ function* scoreMistakes(of: ScoreCase): Generator<Mistake> {
     sum(tables.map((table) => positionBias(transpose(table, table.length / heads.heads), heads))),
   );
   if (tables.length === 2) {
-    yield place("only the table of all blocks is used, the block's own is missing", () => positionBias(tables[1], heads), tableTensors.slice(0, 1));
-    yield place("only the block's own table is used, that of all blocks is missing", () => positionBias(tables[0], heads), tableTensors.slice(1));
+    yield place(
+      "only the table of all blocks is used, the block's own is missing",
+      () => positionBias(tables[1], heads),
+      tableTensors.slice(0, 1),
+    );
+    yield place(
+      "only the block's own table is used, that of all blocks is missing",
+      () => positionBias(tables[0], heads),
+      tableTensors.slice(1),
+    );
   }
   if (block.table) {
     for (const { layer, name, read } of weights.others(block.layer, 'attn.relative_position_bias_table')) {
       yield place(
         `the position table is that of layer ${layer}`,
-        async () => sum([await read(), ...(block.shared ? [block.shared] : [])].map((table) => positionBias(table, heads))),
+        async () =>
+          sum(
+            [await read(), ...(block.shared ? [block.shared] : [])].map((table) =>
+              positionBias(table, heads),
+            ),
+          ),
         [`${at}attn.relative_position_bias_table`, name],
       );
     }

@@ -49,15 +49,27 @@ function unfold(pixels: Values, config: BeitConfig, images: number, how: Unfoldi
 }
 
 /** What a file may do to pixels that are normalised already. */
-const NORMALISATIONS: readonly { readonly what: string; readonly mean: readonly number[]; readonly std: readonly number[] }[] = [
-  { what: 'the graph normalises the pixels once more, with mean 0.5 and std 0.5 (those of v1)', mean: [0.5, 0.5, 0.5], std: [0.5, 0.5, 0.5] },
+const NORMALISATIONS: readonly {
+  readonly what: string;
+  readonly mean: readonly number[];
+  readonly std: readonly number[];
+}[] = [
+  {
+    what: 'the graph normalises the pixels once more, with mean 0.5 and std 0.5 (those of v1)',
+    mean: [0.5, 0.5, 0.5],
+    std: [0.5, 0.5, 0.5],
+  },
   {
     what: "the graph normalises the pixels once more, with ImageNet's mean and std (those of v2)",
     mean: [0.485, 0.456, 0.406],
     std: [0.229, 0.224, 0.225],
   },
   { what: 'the graph divides the pixels by 255', mean: [0, 0, 0], std: [255, 255, 255] },
-  { what: 'the graph normalises the pixels twice: by 255 and then with mean 0.5 and std 0.5', mean: [127.5, 127.5, 127.5], std: [127.5, 127.5, 127.5] },
+  {
+    what: 'the graph normalises the pixels twice: by 255 and then with mean 0.5 and std 0.5',
+    mean: [127.5, 127.5, 127.5],
+    std: [127.5, 127.5, 127.5],
+  },
 ];
 
 export interface EmbeddingCase {
@@ -67,7 +79,12 @@ export interface EmbeddingCase {
   readonly found: Float32Array;
 }
 
-export async function embeddingStep({ weights, images, pixels, found }: EmbeddingCase): Promise<Step | undefined> {
+export async function embeddingStep({
+  weights,
+  images,
+  pixels,
+  found,
+}: EmbeddingCase): Promise<Step | undefined> {
   const { config } = weights;
   const { hiddenSize: E, channels, patchSize: P } = config;
   const tokens = tokenCount(config);
@@ -123,19 +140,49 @@ export async function embeddingStep({ weights, images, pixels, found }: Embeddin
         yield unfolded(what, { pixel: (value, c) => (value - mean[c % 3]) / std[c % 3] });
       }
       for (const { what, mean, std } of NORMALISATIONS.slice(0, 2)) {
-        yield unfolded(what.replace('normalises the pixels once more', 'takes the normalisation of the pixels back'), {
-          pixel: (value, c) => value * std[c % 3] + mean[c % 3],
-        });
+        yield unfolded(
+          what.replace('normalises the pixels once more', 'takes the normalisation of the pixels back'),
+          {
+            pixel: (value, c) => value * std[c % 3] + mean[c % 3],
+          },
+        );
       }
       yield unfolded('the channels are in the opposite order (BGR instead of RGB)', { reversed: true });
-      yield unfolded('the patches are in column-major order: x and y of the window change roles', { columnMajor: true });
-      yield { what: 'the patch kernel is transposed: x and y of a patch change roles', tensors: [tensors[0]], compute: () => assemble({ patches: linear(patches, turnedKernel(kernel, P), bias, inputs) }) };
-      yield { what: 'the patch kernel is read as [P, P, channels]', tensors: [tensors[0]], compute: () => assemble({ patches: linear(patches, channelsLast(kernel, channels, P), bias, inputs) }) };
-      yield { what: 'the bias of the patch projection is missing', tensors: [tensors[1]], compute: () => assemble({ patches: linear(patches, kernel, undefined, inputs) }) };
-      yield { what: 'the class token is zero', tensors: ['backbone.cls_token'], compute: () => assemble({ token: new Float64Array(E) }) };
-      yield { what: 'the class token comes last instead of first', tensors: ['backbone.cls_token'], compute: () => assemble({ last: true }) };
+      yield unfolded('the patches are in column-major order: x and y of the window change roles', {
+        columnMajor: true,
+      });
+      yield {
+        what: 'the patch kernel is transposed: x and y of a patch change roles',
+        tensors: [tensors[0]],
+        compute: () => assemble({ patches: linear(patches, turnedKernel(kernel, P), bias, inputs) }),
+      };
+      yield {
+        what: 'the patch kernel is read as [P, P, channels]',
+        tensors: [tensors[0]],
+        compute: () =>
+          assemble({ patches: linear(patches, channelsLast(kernel, channels, P), bias, inputs) }),
+      };
+      yield {
+        what: 'the bias of the patch projection is missing',
+        tensors: [tensors[1]],
+        compute: () => assemble({ patches: linear(patches, kernel, undefined, inputs) }),
+      };
+      yield {
+        what: 'the class token is zero',
+        tensors: ['backbone.cls_token'],
+        compute: () => assemble({ token: new Float64Array(E) }),
+      };
+      yield {
+        what: 'the class token comes last instead of first',
+        tensors: ['backbone.cls_token'],
+        compute: () => assemble({ last: true }),
+      };
       if (!positions) return;
-      const place = (what: string, other: Values | undefined): Mistake => ({ what, tensors: ['backbone.pos_embed'], compute: () => assemble({ positions: other }) });
+      const place = (what: string, other: Values | undefined): Mistake => ({
+        what,
+        tensors: ['backbone.pos_embed'],
+        compute: () => assemble({ positions: other }),
+      });
       yield place('pos_embed is missing or zero', undefined);
       const withoutClass = positions.slice().fill(0, 0, E);
       yield place('pos_embed is not added to the class token', withoutClass);
@@ -196,22 +243,49 @@ export function poolingStep(of: BlockCase, found: Float32Array): Step | undefine
   if (right?.length !== found.length) return undefined;
   const noise = mean && !passes ? meanNoise(rows, right, group) : 0;
   const carried = branch
-    ? rmsOf(linearVariances(wide(values.activation!), block.fc2, branch, M)) * Math.sqrt(block.gamma2 ? rmsOf(block.gamma2.map((g) => g * g)) : 1)
+    ? rmsOf(linearVariances(wide(values.activation!), block.fc2, branch, M)) *
+      Math.sqrt(block.gamma2 ? rmsOf(block.gamma2.map((g) => g * g)) : 1)
     : 0;
   return {
     name: 'pooling',
-    tensors: branch ? [`${at}ffn.layers.1.weight`, `${at}ffn.layers.1.bias`, ...(block.gamma2 ? [`${at}gamma_2`] : [])] : [],
+    tensors: branch
+      ? [`${at}ffn.layers.1.weight`, `${at}ffn.layers.1.bias`, ...(block.gamma2 ? [`${at}gamma_2`] : [])]
+      : [],
     found,
     right,
-    noise: Math.max(noise, carried, 2 ** -24 * Math.sqrt(0.18 * (right.reduce((s, v) => s + v * v, 0) / right.length))),
+    noise: Math.max(
+      noise,
+      carried,
+      2 ** -24 * Math.sqrt(0.18 * (right.reduce((s, v) => s + v * v, 0) / right.length)),
+    ),
     *mistakes() {
       if (whole) {
-        yield { what: 'the mean includes the class token', tensors: [], compute: () => meanRows(rows, E, group) };
-        yield { what: 'the class token is used instead of the mean over the patches', tensors: [], compute: () => pickRows(rows, E, group, 0, 1) };
-        yield { what: 'the mean over the patches is used instead of the class token', tensors: [], compute: () => meanRows(rows, E, group, 1) };
+        yield {
+          what: 'the mean includes the class token',
+          tensors: [],
+          compute: () => meanRows(rows, E, group),
+        };
+        yield {
+          what: 'the class token is used instead of the mean over the patches',
+          tensors: [],
+          compute: () => pickRows(rows, E, group, 0, 1),
+        };
+        yield {
+          what: 'the mean over the patches is used instead of the class token',
+          tensors: [],
+          compute: () => meanRows(rows, E, group, 1),
+        };
       }
-      yield { what: 'the first patch is used instead of the pooled tokens', tensors: [], compute: () => (group > 1 ? pickRows(rows, E, group, whole ? 1 : 0, whole ? 2 : 1) : undefined) };
-      yield { what: 'the largest value over the patches is used instead of the mean', tensors: [], compute: () => largest(rows, E, group, whole ? 1 : 0) };
+      yield {
+        what: 'the first patch is used instead of the pooled tokens',
+        tensors: [],
+        compute: () => (group > 1 ? pickRows(rows, E, group, whole ? 1 : 0, whole ? 2 : 1) : undefined),
+      };
+      yield {
+        what: 'the largest value over the patches is used instead of the mean',
+        tensors: [],
+        compute: () => largest(rows, E, group, whole ? 1 : 0),
+      };
       if (!branch || !attended || !values.ln2) return;
       const own = branch;
       const all = function* (): Generator<Mistake> {
@@ -219,7 +293,8 @@ export function poolingStep(of: BlockCase, found: Float32Array): Step | undefine
         yield {
           what: 'the bias of fc2 is missing',
           tensors: [`${at}ffn.layers.1.bias`],
-          compute: () => join(attended, linear(wide(values.activation!), block.fc2, undefined, M), block.gamma2, E),
+          compute: () =>
+            join(attended, linear(wide(values.activation!), block.fc2, undefined, M), block.gamma2, E),
         };
       };
       for (const mistake of all()) {
@@ -254,7 +329,12 @@ export async function headStep({ weights, images, features, found }: HeadCase): 
   const group = features.length / (images * E);
   const all = wide(features);
   // All tokens normalised: mean pooling after the norm, or the class token of them.
-  const pooled = group === 1 ? all : config.pooling === 'mean' ? meanRows(all, E, group, 1) : fitRows(all, images * E, E, group)!;
+  const pooled =
+    group === 1
+      ? all
+      : config.pooling === 'mean'
+        ? meanRows(all, E, group, 1)
+        : fitRows(all, images * E, E, group)!;
   const right = linear(pooled, weight, bias, E);
   if (found.length !== right.length) return undefined;
   const tensors = ['head.fc.weight', 'head.fc.bias'];
@@ -276,15 +356,47 @@ export async function headStep({ weights, images, features, found }: HeadCase): 
     right,
     noise: rmsOf(linearVariances(pooled, weight, right, E)),
     *mistakes() {
-      yield { what: 'the output is a softmax of the logits, not the logits', tensors: [], compute: () => each(exponentials) };
-      yield { what: 'the output is the logarithm of a softmax, not the logits', tensors: [], compute: () => each((row) => exponentials(row).map(Math.log)) };
-      yield { what: 'the output is a sigmoid of the logits, not the logits', tensors: [], compute: () => right.map((value) => 1 / (1 + Math.exp(-value))) };
-      yield { what: 'the bias of the head is missing', tensors: tensors.slice(1), compute: () => linear(pooled, weight, undefined, E) };
-      yield { what: 'the classes are in the opposite order', tensors, compute: () => each((row) => row.slice().reverse()) };
+      yield {
+        what: 'the output is a softmax of the logits, not the logits',
+        tensors: [],
+        compute: () => each(exponentials),
+      };
+      yield {
+        what: 'the output is the logarithm of a softmax, not the logits',
+        tensors: [],
+        compute: () => each((row) => exponentials(row).map(Math.log)),
+      };
+      yield {
+        what: 'the output is a sigmoid of the logits, not the logits',
+        tensors: [],
+        compute: () => right.map((value) => 1 / (1 + Math.exp(-value))),
+      };
+      yield {
+        what: 'the bias of the head is missing',
+        tensors: tensors.slice(1),
+        compute: () => linear(pooled, weight, undefined, E),
+      };
+      yield {
+        what: 'the classes are in the opposite order',
+        tensors,
+        compute: () => each((row) => row.slice().reverse()),
+      };
       if (group > 1) {
-        yield { what: 'the class token is used instead of the mean over the patches', tensors: [], compute: () => linear(pickRows(all, E, group, 0, 1), weight, bias, E) };
-        yield { what: 'the mean over the patches is used instead of the class token', tensors: [], compute: () => linear(meanRows(all, E, group, 1), weight, bias, E) };
-        yield { what: 'the mean includes the class token', tensors: [], compute: () => linear(meanRows(all, E, group), weight, bias, E) };
+        yield {
+          what: 'the class token is used instead of the mean over the patches',
+          tensors: [],
+          compute: () => linear(pickRows(all, E, group, 0, 1), weight, bias, E),
+        };
+        yield {
+          what: 'the mean over the patches is used instead of the class token',
+          tensors: [],
+          compute: () => linear(meanRows(all, E, group, 1), weight, bias, E),
+        };
+        yield {
+          what: 'the mean includes the class token',
+          tensors: [],
+          compute: () => linear(meanRows(all, E, group), weight, bias, E),
+        };
       }
     },
   };

@@ -32,14 +32,26 @@ export function* mlpSteps(of: BlockCase): Generator<Step> {
   if (!values.attended || !values.ln2) return;
   const attended = wide(values.attended);
   const ln2 = wide(values.ln2);
-  yield normStep({ name: 'LN2', of: weights, tensor: `${at}ln2`, x: attended, found: values.ln2, affine: block.ln2 });
+  yield normStep({
+    name: 'LN2',
+    of: weights,
+    tensor: `${at}ln2`,
+    x: attended,
+    found: values.ln2,
+    affine: block.ln2,
+  });
 
   const z = linear(ln2, block.fc1, block.fc1Bias, E);
   const right = z.map(gelu);
   const fc1Tensors = [`${at}ffn.layers.0.0.weight`, `${at}ffn.layers.0.0.bias`];
   const activationMistakes = function* (): Generator<Mistake> {
     for (const { what, of: f } of ACTIVATIONS) yield { what, tensors: [], compute: () => z.map(f) };
-    const from = (what: string, names: readonly string[], weight: Values, bias: Values | undefined): Mistake => ({
+    const from = (
+      what: string,
+      names: readonly string[],
+      weight: Values,
+      bias: Values | undefined,
+    ): Mistake => ({
       what,
       tensors: names,
       compute: () => linear(ln2, weight, bias, E).map(gelu),
@@ -47,7 +59,11 @@ export function* mlpSteps(of: BlockCase): Generator<Step> {
     yield from('the bias of fc1 is missing', fc1Tensors.slice(1), block.fc1, undefined);
     yield from('fc1.weight is transposed', fc1Tensors.slice(0, 1), transpose(block.fc1, E), block.fc1Bias);
     for (const { layer, name, read } of weights.others(block.layer, 'ffn.layers.0.0.weight').slice(0, 4)) {
-      yield { what: `fc1.weight is that of layer ${layer}`, tensors: [fc1Tensors[0], name], compute: async () => linear(ln2, await read(), block.fc1Bias, E).map(gelu) };
+      yield {
+        what: `fc1.weight is that of layer ${layer}`,
+        tensors: [fc1Tensors[0], name],
+        compute: async () => linear(ln2, await read(), block.fc1Bias, E).map(gelu),
+      };
     }
   };
   if (values.activation?.length === right.length) {
@@ -66,19 +82,39 @@ export function* mlpSteps(of: BlockCase): Generator<Step> {
   const mlpNoise = rmsOf(linearVariances(activation, block.fc2, mlp, M));
   const fc2Tensors = [`${at}ffn.layers.1.weight`, `${at}ffn.layers.1.bias`];
   const mlpMistakes = function* (): Generator<Mistake> {
-    yield { what: 'the bias of fc2 is missing', tensors: fc2Tensors.slice(1), compute: () => linear(activation, block.fc2, undefined, M) };
-    yield { what: 'fc2.weight is transposed', tensors: fc2Tensors.slice(0, 1), compute: () => linear(activation, transpose(block.fc2, M), block.fc2Bias, M) };
+    yield {
+      what: 'the bias of fc2 is missing',
+      tensors: fc2Tensors.slice(1),
+      compute: () => linear(activation, block.fc2, undefined, M),
+    };
+    yield {
+      what: 'fc2.weight is transposed',
+      tensors: fc2Tensors.slice(0, 1),
+      compute: () => linear(activation, transpose(block.fc2, M), block.fc2Bias, M),
+    };
     if (!values.activation) {
-      for (const { what, of: f } of ACTIVATIONS) yield { what, tensors: [], compute: () => linear(z.map(f), block.fc2, block.fc2Bias, M) };
+      for (const { what, of: f } of ACTIVATIONS)
+        yield { what, tensors: [], compute: () => linear(z.map(f), block.fc2, block.fc2Bias, M) };
     }
     for (const { layer, name, read } of weights.others(block.layer, 'ffn.layers.1.weight').slice(0, 4)) {
-      yield { what: `fc2.weight is that of layer ${layer}`, tensors: [fc2Tensors[0], name], compute: async () => linear(activation, await read(), block.fc2Bias, M) };
+      yield {
+        what: `fc2.weight is that of layer ${layer}`,
+        tensors: [fc2Tensors[0], name],
+        compute: async () => linear(activation, await read(), block.fc2Bias, M),
+      };
     }
   };
   // Pooled before fc2, the file has one row per image here: then the pooling step shows what is wrong.
   const shown = values.mlp?.length === mlp.length;
   if (values.mlp && shown) {
-    yield { name: 'MLP output', tensors: fc2Tensors, found: values.mlp, right: mlp, noise: mlpNoise, mistakes: mlpMistakes };
+    yield {
+      name: 'MLP output',
+      tensors: fc2Tensors,
+      found: values.mlp,
+      right: mlp,
+      noise: mlpNoise,
+      mistakes: mlpMistakes,
+    };
   }
   if (values.output?.length !== mlp.length) return;
   const branch = values.mlp && shown ? wide(values.mlp) : mlp;
@@ -100,7 +136,8 @@ export function* mlpSteps(of: BlockCase): Generator<Step> {
 }
 
 export function* carried(mistakes: Iterable<Mistake>, carry: (rows: Values) => Values): Generator<Mistake> {
-  for (const mistake of mistakes) yield { ...mistake, compute: async () => carry((await mistake.compute())!) };
+  for (const mistake of mistakes)
+    yield { ...mistake, compute: async () => carry((await mistake.compute())!) };
 }
 
 /** What can go wrong where the MLP's branch joins the stream. */
@@ -110,14 +147,20 @@ export function* residualMistakes(
 ): Generator<Mistake> {
   const { hiddenSize: E } = config;
   const at = Weights.prefix(block.layer);
-  const joined = (what: string, tensors: readonly string[], gamma: () => Values | Promise<Values>): Mistake => ({
+  const joined = (
+    what: string,
+    tensors: readonly string[],
+    gamma: () => Values | Promise<Values>,
+  ): Mistake => ({
     what,
     tensors,
     compute: async () => join(attended, branch, await gamma(), E),
   });
   const { gamma1, gamma2 } = block;
   if (gamma1 && gamma2) {
-    yield joined('LayerScale is missing (gamma_2 is not applied)', [`${at}gamma_2`], () => new Float64Array(E).fill(1));
+    yield joined('LayerScale is missing (gamma_2 is not applied)', [`${at}gamma_2`], () =>
+      new Float64Array(E).fill(1),
+    );
     yield joined('gamma_1 is used in the place of gamma_2', [`${at}gamma_1`, `${at}gamma_2`], () => gamma1);
     yield joined('gamma_2 is applied twice', [`${at}gamma_2`], () => gamma2.map((value) => value * value));
     for (const { layer, name, read } of weights.others(block.layer, 'gamma_2')) {

@@ -38,7 +38,11 @@ export function normStep({ name, of, tensor, x, found, affine: [weight, bias] }:
           compute: () => layerNorm(x, width, { weight, bias, eps: other }),
         };
       }
-      const make = (what: string, names: readonly string[], options: Partial<Parameters<typeof layerNorm>[2]>): Mistake => ({
+      const make = (
+        what: string,
+        names: readonly string[],
+        options: Partial<Parameters<typeof layerNorm>[2]>,
+      ): Mistake => ({
         what,
         tensors: names,
         compute: () => layerNorm(x, width, { weight, bias, eps, ...options }),

@@ -31,7 +31,7 @@ export class Weights {
   async block(layer: number): Promise<BlockWeights> {
     const matrix = (name: string): Promise<Values> => this.tensor(`${Weights.prefix(layer)}${name}.weight`);
     return {
-      ...(await readBlockVectors(this.tensors, this.config, layer)),
+      ...(await readBlockVectors(this.tensors, this.config, Weights.prefix(layer))),
       layer,
       qkv: await matrix('attn.qkv'),
       proj: await matrix('attn.proj'),

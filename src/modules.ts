@@ -35,7 +35,8 @@ export function moduleTree(config: BeitConfig): ModuleCost {
     flops,
   });
   const inBlock = (name: string): RegExp => new RegExp(`^backbone\\.layers\\.0\\.${name}`);
-  const norm = (name: string): Leaf => leaf(name, `LayerNorm ${E}`, inBlock(`${name}\\.`), NORM_FLOPS * tokens * E);
+  const norm = (name: string): Leaf =>
+    leaf(name, `LayerNorm ${E}`, inBlock(`${name}\\.`), NORM_FLOPS * tokens * E);
 
   const attention = branch('attn', `${heads} heads of ${E / heads}`, [
     leaf('qkv', `${E} → ${3 * E}`, inBlock('attn\\.(qkv\\.|[qv]_bias)'), 3 * tokens * E * E),

@@ -17,6 +17,7 @@ import { prepareDigest, sha256Of } from './digest.js';
 import { InterruptedError, ParityError, listNames } from './errors.js';
 import { exportFiles, type Exported } from './export/index.js';
 import { requireClassifier, type BeitModel } from './model.js';
+import { checkReports, filesOf, insist, measure, report, type Measured } from './parity.js';
 import {
   outputSummary,
   sourceSummary,
@@ -28,6 +29,7 @@ import {
   type DiffResult,
   type Inspection,
   type SourceOptions,
+  type SourceSummary,
   type VerifyOptions,
   type VerifyResult,
   type WeightsOptions,
@@ -55,6 +57,7 @@ export async function convert(options: ConvertOptions): Promise<ConvertResult> {
     const verifying = options.verify ?? true;
     if (verifying) (await import('./verify/runtime.js')).requireRuntime();
     const precisions = planPrecisions(options);
+    await checkReports(options);
     const resolved = await resolve(options);
     const digest = verifying || (options.digest ?? true);
     if (!options.link || digest) prepareDigest(resolved.path);
@@ -86,10 +89,11 @@ export async function convert(options: ConvertOptions): Promise<ConvertResult> {
         }
       }
       const write = clock.lap();
-      const written = await publishAll(targets, exported, model, options);
+      const source = sourceSummary(model, exported[0].sourceSha256);
+      const written = await publishAll(targets, exported, { model, source, resolved }, options);
       const verify = clock.lap();
       return {
-        source: sourceSummary(model, exported[0].sourceSha256),
+        source,
         ...written[0],
         files: written,
         seconds: { total: clock.total(), read, write, verify },
@@ -106,40 +110,48 @@ export async function convert(options: ConvertOptions): Promise<ConvertResult> {
 async function publishAll(
   targets: readonly Target[],
   exported: readonly Exported[],
-  model: BeitModel,
+  of: { readonly model: BeitModel; readonly source: SourceSummary; readonly resolved: ResolvedSource },
   options: ConvertOptions,
 ): Promise<WrittenFile[]> {
+  const { model, resolved } = of;
   const written: WrittenFile[] = [];
   const refused: ParityError[] = [];
   const truth: Truth = {};
+  const checked = await withSamples(options, exported, model);
   for (const [i, target] of targets.entries()) {
     const each = exported[i];
-    let parity = SKIPPED;
+    const output = outputSummary(each, target.path);
+    let measured: Measured = { parity: SKIPPED, pairs: [] };
     if (options.verify ?? true) {
-      try {
-        if (options.link) await lendSources(model, dirname(target.staged));
-        parity = await check(
-          each.model.path,
-          model,
-          await withSamples(options, exported, model),
-          each,
-          truth,
-        );
-      } catch (error) {
-        if (!(error instanceof ParityError) || exported.length === 1) throw error;
-        refused.push(error);
-        continue;
-      }
+      if (options.link) await lendSources(model, dirname(target.staged));
+      measured = await measure(each.model.path, model, checked, resolved, each, truth);
+    }
+    const tell = (): Promise<void> =>
+      report(reportsOf(options, each, i), { ...measured, ...of, files: filesOf(output) });
+    try {
+      insist(measured.parity, target.path, model, each);
+    } catch (error) {
+      await tell();
+      if (!(error instanceof ParityError) || exported.length === 1) throw error;
+      refused.push(error);
+      continue;
     }
     options.signal?.throwIfAborted();
     await target.publish([...(each.data ? [basename(each.data.path)] : []), basename(each.model.path)]);
-    written.push({ output: outputSummary(each, target.path), parity });
+    await tell();
+    written.push({ output, parity: measured.parity });
   }
   if (refused.length === 0) return written;
   const names = written.map(({ output }) => basename(output.path));
   throw new ParityError(refused.map(({ message }) => message).join('; '), refused[0].report, {
     next: `${names.length === 0 ? 'Nothing was written' : `Written were ${listNames(names, 9)}, the others not`}. ${refused[0].next ?? ''}`,
   });
+}
+
+/** One report a file: those of further precisions carry their name, as the models do. */
+function reportsOf(options: ConvertOptions, { precision }: Exported, index: number): ConvertOptions {
+  if (index === 0 || !options.reports) return options;
+  return { ...options, reports: options.reports.map((path) => path.replace(/(\.\w+)$/, `_${precision}$1`)) };
 }
 
 /** All files are compared on the same inputs, so that the reference is computed once. */
@@ -170,20 +182,26 @@ async function lendSources(model: BeitModel, folder: string): Promise<void> {
 export async function verify(options: VerifyOptions): Promise<VerifyResult> {
   return await interruptible(options.signal, async () => {
     const clock = stopwatch();
+    await checkReports(options);
     const file = await openFile(options.model);
     let model: BeitModel | undefined;
     try {
-      model = await load(await resolve(options), options);
-      const parity = await check(options.model, model, options);
+      const resolved = await resolve(options);
+      model = await load(resolved, options);
+      const measured = await measure(options.model, model, options, resolved);
       const sha256 = await sha256Of(file, options.signal);
       const sources = new Map<string, string>();
       for (const { name, source, sha256: known } of model.provenance.files) {
         sources.set(name, known ?? (await sha256Of(source, options.signal)));
       }
+      const source = sourceSummary(model, sources);
+      const summary = { path: options.model, bytes: file.size, sha256 };
+      await report(options, { ...measured, model, source, resolved, files: [summary] });
+      insist(measured.parity, options.model, model);
       return {
-        source: sourceSummary(model, sources),
-        file: { path: options.model, bytes: file.size, sha256 },
-        parity,
+        source,
+        file: summary,
+        parity: measured.parity,
         seconds: clock.total(),
         peakMemoryBytes: peakMemoryBytes(),
       };
@@ -356,44 +374,6 @@ async function load(
   return model;
 }
 
-async function check(
-  path: string,
-  model: BeitModel,
-  options: ConvertOptions | VerifyOptions,
-  written?: Exported,
-  truth?: Truth,
-): Promise<ParityReport> {
-  const { verifyModel } = await import('./verify/verify.js');
-  const images = options.images?.length ? await readImages(options.images, model) : undefined;
-  // The disk gets its time while the processor computes.
-  const flushed = written
-    ? Promise.all(
-        [written.model, ...(written.data ? [written.data] : [])].map((file) => flushFile(file.path)),
-      )
-    : Promise.resolve();
-  flushed.catch(() => undefined);
-  const report = await verifyModel(path, model, {
-    samples: options.samples,
-    seed: options.seed,
-    images,
-    threads: options.threads,
-    signal: options.signal,
-    onProgress: options.onProgress,
-    acceptQuality: options.acceptQuality,
-    truth,
-  });
-  if (report.verdict === 'failed' && !report.accepted) {
-    const failed = report.checks.filter(({ passed }) => !passed);
-    throw new ParityError(
-      `${basename(path)} does not reproduce ${model.provenance.id}: ${failed.map(({ detail }) => detail).join('; ')}`,
-      report,
-      { next: written && adviceAfter(report, written) },
-    );
-  }
-  await flushed;
-  return report;
-}
-
 async function checkWritten(
   path: string,
   { files, weights }: WrittenOutput,
@@ -427,27 +407,6 @@ async function checkWritten(
     `${basename(path)} does not reproduce ${model.provenance.id}: ${details.join('; ')}`,
     report,
     { next: 'Nothing was written. Please report this with the output of --json.' },
-  );
-}
-
-/** Where only a lower precision's quality is in doubt, there is something to do; anything else is a mistake of ours. */
-function adviceAfter({ checks, logits }: ParityReport, { precision }: Exported): string {
-  const lossOnly = checks.every(({ name, passed }) => passed || name === 'logits');
-  return lossOnly && logits?.quality
-    ? `Keep more of it in float32 (--keep), take a higher precision than ${precision}, or say --accept-quality.`
-    : 'Nothing was written. Please report this with the output of --json.';
-}
-
-async function readImages(
-  paths: readonly string[],
-  model: BeitModel,
-): Promise<{ name: string; pixels: Float32Array }[]> {
-  const { decodeImage, preprocess } = await import('./image.js');
-  return await Promise.all(
-    paths.map(async (path) => ({
-      name: basename(path),
-      pixels: preprocess(await decodeImage(path), model.preprocessing),
-    })),
   );
 }
 

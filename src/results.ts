@@ -48,6 +48,10 @@ export interface CheckOptions {
   readonly threads?: number;
   /** keep a file of lower precision whose logits are worse than its precision should give */
   readonly acceptQuality?: boolean;
+  /** find the layer, the step and the mistake where the file leaves the reference */
+  readonly layers?: boolean;
+  /** files to write the report to; the ending (.html, .json, .md) says the format */
+  readonly reports?: readonly string[];
 }
 
 export interface ConvertOptions extends SourceOptions, CheckOptions {
@@ -87,6 +91,10 @@ export interface WeightsOptions extends SourceOptions {
 
 export interface VerifyOptions extends SourceOptions, CheckOptions {
   readonly model: string;
+  /** other exports (.onnx) or recorded outputs (.safetensors, .json) to compare with */
+  readonly against?: readonly string[];
+  /** compare with the values published for this checkpoint (`true`: the source's own catalog row) on the one image */
+  readonly golden?: string | true;
 }
 
 export interface FileSummary {

@@ -156,24 +156,42 @@ function unusual(all: ReadonlyMap<string, Statistics>): string[] {
   };
   const where = (test: (of: Statistics, name: string) => boolean): string[] =>
     [...all].filter(([name, of]) => test(of, name)).map(([name]) => name);
-  say(where(({ nan }) => nan > 0), 'holds NaN');
-  say(where(({ infinite }) => infinite > 0), 'holds infinities');
+  say(
+    where(({ nan }) => nan > 0),
+    'holds NaN',
+  );
+  say(
+    where(({ infinite }) => infinite > 0),
+    'holds infinities',
+  );
   say(
     where((of, name) => /relative_position_bias_table$|pos_embed$/.test(name) && of.zeros === of.elements),
     'is all zero: positions that were never loaded, or never trained',
   );
   say(
-    where((of, name) => !/_table$|pos_embed$|bias$/.test(name) && of.elements > 1 && of.zeros === of.elements),
+    where(
+      (of, name) => !/_table$|pos_embed$|bias$/.test(name) && of.elements > 1 && of.zeros === of.elements,
+    ),
     'is all zero',
   );
-  const constant = (of: Statistics): boolean => of.elements > 1 && of.min === of.max && of.zeros !== of.elements;
-  say(where((of, name) => /gamma_[12]$/.test(name) && constant(of)), 'all values are equal: LayerScale as it is initialised, not trained');
-  say(where((of, name) => /\.ln[12]\.weight$|ln[12]\.weight$/.test(name) && constant(of) && of.min === 1), 'all values are 1: a norm as it is initialised, not trained');
+  const constant = (of: Statistics): boolean =>
+    of.elements > 1 && of.min === of.max && of.zeros !== of.elements;
+  say(
+    where((of, name) => /gamma_[12]$/.test(name) && constant(of)),
+    'all values are equal: LayerScale as it is initialised, not trained',
+  );
+  say(
+    where((of, name) => /\.ln[12]\.weight$|ln[12]\.weight$/.test(name) && constant(of) && of.min === 1),
+    'all values are 1: a norm as it is initialised, not trained',
+  );
   say(
     where((of, name) => !/gamma_[12]$|ln[12]\.weight$/.test(name) && constant(of)),
     'all values are equal',
   );
-  say(where(({ min, max }) => Math.max(-min, max) > HALF_MAX), 'beyond 65,504: float16 cannot hold it');
+  say(
+    where(({ min, max }) => Math.max(-min, max) > HALF_MAX),
+    'beyond 65,504: float16 cannot hold it',
+  );
   say(
     where(({ min, max }) => Math.max(-min, max) > LARGE && Math.max(-min, max) <= HALF_MAX),
     `beyond ${LARGE.toLocaleString('en-US')}: activations in float16 may overflow`,

@@ -108,7 +108,12 @@ export const OPTIONS = {
   externalData: () =>
     make('--external-data', 'weights in <file>_data beside the graph (by itself beyond 2 GiB)'),
   verify: () =>
-    make('--no-verify', 'write the file without checking it').conflicts(['samples', 'seed', 'image']),
+    make('--no-verify', 'write the file without checking it').conflicts([
+      'samples',
+      'seed',
+      'image',
+      'layers',
+    ]),
   dtype: () =>
     make(
       '--dtype <list>',
@@ -131,6 +136,24 @@ export const OPTIONS = {
   seed: () => make('--seed <n>', 'seed of the generated inputs').argParser(integer(0, 4_294_967_295)),
   image: () =>
     make('--image <file...>', 'verify with these pictures, and classify them').takes('file').argParser(texts),
+  layers: () =>
+    make('--layers', 'find the layer, the step and the mistake where the file leaves the reference'),
+  report: () =>
+    make('--report <file>', 'write the report too: .html, .json or .md by the ending (may be given again)')
+      .takes('file')
+      .argParser(texts),
+  against: () =>
+    make(
+      '--against <file...>',
+      'compare with another export (.onnx) or recorded outputs (.safetensors, .json)',
+    )
+      .takes('file')
+      .argParser(texts),
+  golden: () =>
+    make(
+      '--golden [name]',
+      'compare with the values published for this checkpoint (with --image 000000039769.jpg)',
+    ),
   clobber: () => make('--no-clobber', 'refuse to replace an existing file'),
   sharedBias: () =>
     make(
@@ -168,6 +191,8 @@ export interface SourceFlags {
   readonly samples?: number;
   readonly seed?: number;
   readonly image?: readonly string[];
+  readonly layers?: boolean;
+  readonly report?: readonly string[];
   readonly threads?: number;
   readonly json?: boolean;
   readonly quiet?: boolean;
@@ -189,6 +214,8 @@ export function sourceOptions(flags: SourceFlags) {
     samples: flags.samples,
     seed: flags.seed,
     images: flags.image,
+    layers: flags.layers,
+    reports: flags.report,
     threads: flags.threads,
   };
 }

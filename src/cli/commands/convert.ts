@@ -57,6 +57,8 @@ export function convertCommand(deps: CliDeps): Command {
     .addOption(OPTIONS.samples())
     .addOption(OPTIONS.seed())
     .addOption(OPTIONS.image())
+    .addOption(OPTIONS.layers())
+    .addOption(OPTIONS.report())
     .addOption(OPTIONS.threads())
     .addOption(OPTIONS.json())
     .addOption(OPTIONS.quiet())
@@ -80,7 +82,7 @@ Examples:
         out: flags.out,
         verify: flags.verify,
         // Without a proof and without a program that reads it, nobody waits for the digest either.
-        ...(!flags.verify && flags.json !== true && { digest: false }),
+        ...(!flags.verify && flags.json !== true && !flags.report && { digest: false }),
         noClobber: !flags.clobber,
       };
       if (writesWeights(flags)) {
@@ -118,6 +120,8 @@ const ONNX_ONLY = [
   'seed',
   'image',
   'threads',
+  'layers',
+  'report',
 ] as const;
 const WEIGHTS_ONLY = ['drop'] as const;
 

@@ -1,0 +1,227 @@
+/**
+ * What the verbs share about parity: measure it, report it, insist on it.
+ */
+import { basename } from 'node:path';
+import type { ResolvedSource } from './convert/source.js';
+import { ParityError, UsageError } from './errors.js';
+import type { Exported } from './export/index.js';
+import type { Preprocessing } from './image.js';
+import type { BeitModel } from './model.js';
+import type {
+  CheckOptions,
+  ConvertOptions,
+  FileSummary,
+  OutputSummary,
+  SourceSummary,
+  VerifyOptions,
+} from './results.js';
+import { flushFile } from './target.js';
+import type { Reference } from './verify/checks/against.js';
+import type { GoldenValues } from './verify/checks/golden.js';
+import type { LogitsPair } from './verify/checks/logits.js';
+import type { ParityReport } from './verify/report.js';
+import type { Truth } from './verify/verify.js';
+import { VERSION } from './version.js';
+
+export interface Measured {
+  readonly parity: ParityReport;
+  /** all logits, where they could be had */
+  readonly pairs: readonly LogitsPair[];
+}
+
+export async function measure(
+  path: string,
+  model: BeitModel,
+  options: ConvertOptions | VerifyOptions,
+  resolved: ResolvedSource,
+  written?: Exported,
+  truth?: Truth,
+): Promise<Measured> {
+  const { verifyModel } = await import('./verify/verify.js');
+  const images = options.images?.length ? await readImages(options.images, model.preprocessing) : undefined;
+  const against = 'against' in options && options.against ? await readReferences(options.against) : undefined;
+  const golden = 'golden' in options && options.golden ? await readGolden(options, resolved) : undefined;
+  // The disk gets its time while the processor computes.
+  const flushed = written
+    ? Promise.all(
+        [written.model, ...(written.data ? [written.data] : [])].map((file) => flushFile(file.path)),
+      )
+    : Promise.resolve();
+  flushed.catch(() => undefined);
+  let pairs: readonly LogitsPair[] = [];
+  const parity = await verifyModel(path, model, {
+    samples: options.samples,
+    seed: options.seed,
+    images,
+    threads: options.threads,
+    layers: options.layers,
+    against,
+    golden,
+    acceptQuality: options.acceptQuality,
+    truth,
+    signal: options.signal,
+    onProgress: options.onProgress,
+    onLogits: (all) => {
+      pairs = all;
+    },
+  });
+  await flushed;
+  return { parity, pairs };
+}
+
+/**
+ * @param written what was just written, when it was
+ * @throws ParityError if the file is not what it should be
+ */
+export function insist(parity: ParityReport, path: string, model: BeitModel, written?: Exported): void {
+  if (parity.verdict !== 'failed' || parity.accepted) return;
+  const failed = parity.checks.filter(({ passed }) => !passed);
+  throw new ParityError(
+    `${basename(path)} does not reproduce ${model.provenance.id}: ${failed.map(({ detail }) => detail).join('; ')}`,
+    parity,
+    { next: written && adviceAfter(parity, written) },
+  );
+}
+
+/** Where only a lower precision's quality is in doubt, there is something to do; anything else is a mistake of ours. */
+function adviceAfter({ checks, logits }: ParityReport, { precision }: Exported): string {
+  const lossOnly = checks.every(({ name, passed }) => passed || name === 'logits');
+  return lossOnly && logits?.quality
+    ? `Keep more of it in float32 (--keep), take a higher precision than ${precision}, or say --accept-quality.`
+    : 'Nothing was written. Please report this with the output of --json.';
+}
+
+async function readReferences(paths: readonly string[]): Promise<Reference[]> {
+  const { readRecorded } = await import('./convert/recorded.js');
+  return await Promise.all(
+    paths.map(async (path): Promise<Reference> =>
+      path.toLowerCase().endsWith('.onnx')
+        ? { kind: 'onnx', path }
+        : { kind: 'recorded', ...(await readRecorded(path)) },
+    ),
+  );
+}
+
+async function readGolden(options: VerifyOptions, { row }: ResolvedSource): Promise<GoldenValues> {
+  const { GOLDEN_PICTURE, GOLDEN_TOLERANCE, goldenRow } = await import('./convert/catalog-golden.js');
+  const name = options.golden === true ? row?.name : options.golden;
+  if (name === undefined) {
+    throw new UsageError('nothing tells which published values belong to this source', {
+      next: 'Say it: --golden <name>, with a name of convert-beit list.',
+    });
+  }
+  const golden = goldenRow(name);
+  if (options.images?.length !== 1) {
+    throw new UsageError(`the published values belong to one picture, ${GOLDEN_PICTURE}`, {
+      next: 'Give your copy of it: --image 000000039769.jpg.',
+    });
+  }
+  const [input] = await readImages(options.images, golden.preprocessing);
+  return { ...golden, picture: GOLDEN_PICTURE, tolerance: GOLDEN_TOLERANCE, input };
+}
+
+export async function checkReports({ reports }: CheckOptions): Promise<void> {
+  if (reports?.length) (await import('./verify/report/write.js')).checkReportPaths(reports);
+}
+
+export interface Reported extends Measured {
+  readonly model: BeitModel;
+  readonly source: SourceSummary;
+  readonly resolved: ResolvedSource;
+  readonly files: readonly FileSummary[];
+}
+
+/** The report, as the formats that were asked for. */
+export async function report(options: ConvertOptions | VerifyOptions, of: Reported): Promise<void> {
+  if (!options.reports?.length) return;
+  const [{ assembleReport }, { writeReports }] = await Promise.all([
+    import('./verify/report/assemble.js'),
+    import('./verify/report/write.js'),
+  ]);
+  const document = await assembleReport({
+    ...of,
+    files: of.files.map(({ path, ...file }) => ({ ...file, name: basename(path) })),
+    toolVersion: VERSION,
+    command: await reproduce(options, of),
+    pictures: await thumbnails(options.images ?? []),
+    signal: options.signal,
+  });
+  await writeReports(options.reports, document);
+}
+
+/** The command line that does the same again: what was a default is said. */
+async function reproduce(
+  options: ConvertOptions | VerifyOptions,
+  { resolved, parity }: Reported,
+): Promise<string> {
+  const { commandLine } = await import('./verify/report/command.js');
+  const verifying = 'model' in options;
+  const given = <T extends string | number>(
+    flag: string,
+    value: T | undefined,
+  ): readonly [string, T] | undefined => (value === undefined ? undefined : [flag, value]);
+  return commandLine(verifying ? ['verify', options.model] : [], [
+    // A hub source is pinned to the commit that was read.
+    ['--src', options.src.startsWith('hf:') ? resolved.id : options.src],
+    verifying ? undefined : ['--out', options.out],
+    given('--config', options.configPath),
+    given('--beit-version', options.version),
+    options.sharedTable && ['--shared-bias', options.sharedTable === 'spread' ? 'layers' : 'keep'],
+    verifying ? undefined : given('--opset', options.opset),
+    !verifying && options.externalData ? ['--external-data'] : undefined,
+    !verifying && options.precisions?.length ? ['--dtype', options.precisions.join(',')] : undefined,
+    !verifying && options.keep ? ['--keep', options.keep.join(',') || 'none'] : undefined,
+    !verifying && options.link ? ['--link'] : undefined,
+    !verifying && options.reduceRange !== undefined
+      ? [options.reduceRange ? '--reduce-range' : '--no-reduce-range']
+      : undefined,
+    options.acceptQuality ? ['--accept-quality'] : undefined,
+    !verifying && options.verify === false ? ['--no-verify'] : undefined,
+    ...(options.images?.length
+      ? [['--image', options.images] as const]
+      : parity.inputs.length > 0
+        ? [['--samples', parity.inputs.length] as const, ['--seed', options.seed ?? 0] as const]
+        : []),
+    given('--threads', options.threads),
+    options.layers ? ['--layers'] : undefined,
+    verifying && options.against?.length ? ['--against', options.against] : undefined,
+    verifying && options.golden
+      ? options.golden === true
+        ? ['--golden']
+        : ['--golden', options.golden]
+      : undefined,
+    ...(options.reports ?? []).map((path) => ['--report', path] as const),
+  ]);
+}
+
+async function thumbnails(paths: readonly string[]): Promise<{ name: string; dataUrl: string }[]> {
+  if (paths.length === 0) return [];
+  const [{ decodeImage }, { thumbnail }] = await Promise.all([
+    import('./image.js'),
+    import('./thumbnail.js'),
+  ]);
+  return await Promise.all(
+    paths.map(async (path) => ({ name: basename(path), dataUrl: await thumbnail(await decodeImage(path)) })),
+  );
+}
+
+export function filesOf(output: OutputSummary): FileSummary[] {
+  return [output, ...(output.externalData ? [output.externalData] : [])].map(({ path, bytes, sha256 }) => ({
+    path,
+    bytes,
+    ...(sha256 !== undefined && { sha256 }),
+  }));
+}
+
+async function readImages(
+  paths: readonly string[],
+  preprocessing: Preprocessing,
+): Promise<{ name: string; pixels: Float32Array }[]> {
+  const { decodeImage, preprocess } = await import('./image.js');
+  return await Promise.all(
+    paths.map(async (path) => ({
+      name: basename(path),
+      pixels: preprocess(await decodeImage(path), preprocessing),
+    })),
+  );
+}

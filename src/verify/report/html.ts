@@ -1,0 +1,252 @@
+/**
+ * The report as one page that needs nothing else: verdict first, charts as inline SVG, no script, no network.
+ */
+import type { Check, InputParity, LayersReport, Prediction } from '../report.js';
+import { units } from '../checks/logits.js';
+import { errorChart, escapeHtml as e, histogramChart, rangeChart, scatterChart } from './charts.js';
+import type { LogitDetails, ReportDocument } from './data.js';
+import {
+  VERDICTS,
+  fileFacts,
+  headlineFacts,
+  layersSentence,
+  machineFacts,
+  outcomeOf,
+  sourceFacts,
+  verdictSentence,
+  type Fact,
+} from './facts.js';
+import { STYLE } from './style.js';
+
+/** The band drawn around the expected rms noise, as a factor to both sides; a place beyond it is looked at closely. */
+const BAND = 8;
+
+export function htmlReport(document: ReportDocument): string {
+  const { parity, source, command } = document;
+  const title = `${VERDICTS[parity.verdict]}: ${source.id}`;
+  return [
+    '<!doctype html>',
+    '<html lang="en"><head><meta charset="utf-8">',
+    '<meta name="viewport" content="width=device-width,initial-scale=1">',
+    `<meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'; img-src data:">`,
+    '<meta name="color-scheme" content="light dark"><link rel="icon" href="data:,">',
+    `<title>${e(title)}</title><style>${STYLE}</style></head><body><main>`,
+    verdict(document),
+    whatWasCompared(document),
+    checks(parity.checks),
+    parity.layers ? layers(parity.layers) : '',
+    inputs(parity.inputs),
+    ...document.logits.slice(0, 1).map((details) => logits(details, document.logits.length)),
+    pictures(document),
+    weights(document),
+    section(
+      'How to make this report again',
+      `<pre><code>${e(command)}</code></pre><p class="soft">Generated inputs depend on the seed only; numbers differ between processors by float32 rounding.</p>`,
+    ),
+    '</main></body></html>',
+    '',
+  ].join('\n');
+}
+
+function section(title: string, body: string): string {
+  return `<section><h2>${e(title)}</h2>${body}</section>`;
+}
+
+function list(facts: readonly Fact[]): string {
+  const row = ({ name, value }: Fact): string =>
+    `<dt>${e(name)}</dt><dd${name === 'sha256' || name === 'commit' ? ' class="hash"' : ''}>${name === 'sha256' || name === 'commit' ? `<code>${e(value)}</code>` : e(value)}</dd>`;
+  return `<dl class="list">${facts.map(row).join('')}</dl>`;
+}
+
+function verdict(document: ReportDocument): string {
+  const { parity, files } = document;
+  const facts = headlineFacts(document);
+  const divergence = parity.layers?.divergence
+    ? `<p><strong>${e(layersSentence(parity.layers))}</strong></p>`
+    : '';
+  const numbers = facts
+    .map(({ name, value }) => `<div><dt>${e(name)}</dt><dd>${e(value)}</dd></div>`)
+    .join('');
+  return (
+    `<section class="verdict ${parity.verdict}"><h1>Parity report: ${e(files[0]?.name ?? '')}</h1>` +
+    `<p class="big">${VERDICTS[parity.verdict]}</p><p>${e(verdictSentence(document))}</p>${divergence}` +
+    (numbers === '' ? '' : `<dl class="facts">${numbers}</dl>`) +
+    '</section>'
+  );
+}
+
+function whatWasCompared(document: ReportDocument): string {
+  const notes = document.source.notes.map((note) => `<li>${e(note)}</li>`).join('');
+  return section(
+    'What was compared',
+    `<div class="pair"><div><h3>The source</h3>${list(sourceFacts(document))}</div>` +
+      `<div><h3>The file</h3>${list(fileFacts(document))}<h3>Where</h3>${list(machineFacts(document))}</div></div>` +
+      (notes === '' ? '' : `<h3>Notes</h3><ul>${notes}</ul>`),
+  );
+}
+
+const CLASSES = { ok: 'ok', failed: 'no', 'not run': 'na', 'n/a': 'na' } as const;
+const MOST_FINDINGS = 12;
+
+function checks(all: readonly Check[]): string {
+  if (all.length === 0) return '';
+  const rows = all.map((check) => {
+    const outcome = outcomeOf(check);
+    const more = check.findings.filter((finding) => finding !== check.detail);
+    const rest = more.length > MOST_FINDINGS ? [`and ${more.length - MOST_FINDINGS} more`] : [];
+    const findings = [...more.slice(0, MOST_FINDINGS), ...rest]
+      .map((finding) => `<li>${e(finding)}</li>`)
+      .join('');
+    return `<tr><td>${e(check.name)}</td><td class="${CLASSES[outcome]}">${outcome}</td><td>${e(check.detail)}${findings === '' ? '' : `<ul>${findings}</ul>`}</td></tr>`;
+  });
+  return section(
+    'Checks',
+    `<div class="scroll"><table class="checks"><thead><tr><th>check</th><th>outcome</th><th>what was found</th></tr></thead><tbody>${rows.join('')}</tbody></table></div>`,
+  );
+}
+
+function layers(report: LayersReport): string {
+  const { points, steps, suspects } = report;
+  const body = [`<p>${e(layersSentence(report))}</p>`];
+  if (points.length > 0) {
+    const off = points.find(({ units: of }) => !(of <= BAND));
+    const chart = errorChart(
+      {
+        id: 'layers',
+        title: 'Error after every part of the network, against the float32 noise',
+        description: `${points.length} places from the embedding to the logits. ${off ? `The error leaves the band of float32 noise at ${off.name}.` : 'The error stays inside the band of float32 noise everywhere.'}`,
+      },
+      points.map(({ name, rms, noise }) => ({ label: name.replace('block ', ''), error: rms, noise })),
+      BAND,
+    );
+    body.push(
+      `<figure>${chart}<figcaption>rms error of the file against the float64 reference (line), the rms noise float32 must be expected to have there (dashed), and ${BAND} times to both sides of it (band). Numbers are blocks.</figcaption></figure>`,
+    );
+  }
+  if (steps.length > 0) {
+    const rows = steps.map(
+      ({ step, rms, noise, units: of }) =>
+        `<tr><td>${e(step)}</td><td class="n">${rms.toExponential(1)}</td><td class="n">${noise.toExponential(1)}</td><td class="n">${units(of)}</td></tr>`,
+    );
+    body.push(
+      '<h3>Step by step, from the file’s own inputs of each step</h3>',
+      `<div class="scroll"><table><thead><tr><th>step</th><th class="n">rms error</th><th class="n">expected</th><th class="n">times</th></tr></thead><tbody>${rows.join('')}</tbody></table></div>`,
+    );
+  }
+  if (suspects.length > 0) {
+    const rows = suspects
+      .slice(0, 8)
+      .map(
+        ({ mistake, tensors, explainsAll }) =>
+          `<li>${e(mistake)} <span class="soft">(${explainsAll ? 'explains all of the error' : 'explains most of the error'}${tensors.length > 0 ? `; ${e(tensors.join(', '))}` : ''})</span></li>`,
+      );
+    body.push(`<h3>Mistakes that fit</h3><ul>${rows.join('')}</ul>`);
+  }
+  return section('Layer by layer', body.join(''));
+}
+
+const MOST_INPUTS = 40;
+
+function inputs(all: readonly InputParity[]): string {
+  if (all.length === 0) return '';
+  const rows = all
+    .slice(0, MOST_INPUTS)
+    .map(
+      ({ name, maxAbs, noiseUnits, written, oracle }) =>
+        `<tr><td>${e(name)}</td><td class="n">${maxAbs.toExponential(1)}</td><td class="n">${units(noiseUnits)}</td><td>${e(called(written[0]))}</td><td>${e(called(oracle[0]))}</td></tr>`,
+    );
+  const rest =
+    all.length > MOST_INPUTS ? `<p class="soft">and ${all.length - MOST_INPUTS} more inputs</p>` : '';
+  return section(
+    'Output by output',
+    `<div class="scroll"><table><thead><tr><th>input</th><th class="n">max |error|</th><th class="n">noise units</th><th>best by the file</th><th>best by the source</th></tr></thead><tbody>${rows.join('')}</tbody></table></div>${rest}`,
+  );
+}
+
+function called(prediction: Prediction | undefined): string {
+  if (!prediction) return '';
+  return `${prediction.label ?? `class ${prediction.class}`} ${(100 * prediction.probability).toFixed(1)} %`;
+}
+
+function logits({ input, classes, noise, sample, histogram }: LogitDetails, count: number): string {
+  const share =
+    sample.length === classes
+      ? `all ${classes.toLocaleString('en-US')} logits`
+      : `${sample.length} of ${classes.toLocaleString('en-US')} logits, evenly taken`;
+  const bars = histogramChart(
+    {
+      id: 'histogram',
+      title: 'Differences between the logits of file and source',
+      description: `How many of ${classes} logits differ by how many noise units for ${input}; one unit is ${noise.toExponential(1)}. All lie within ${histogram.range.toPrecision(2)} units.`,
+    },
+    histogram.range,
+    histogram.counts,
+    'file minus source, in noise units',
+  );
+  const dots = scatterChart(
+    {
+      id: 'scatter',
+      title: 'Logits of the file over those of the source',
+      description: `${share} for ${input}. On the dashed diagonal both are equal.`,
+    },
+    sample.map(({ class: index, written, oracle }) => ({
+      x: oracle,
+      y: written,
+      says: `class ${index}: file ${written.toFixed(4)}, source ${oracle.toFixed(4)}`,
+    })),
+  );
+  const which = count > 1 ? ` (the first of ${count} inputs)` : '';
+  return section(
+    'Logits',
+    `<p class="soft">${e(input)}${which}: ${e(share)}.</p><div class="pair"><figure>${bars}<figcaption>one noise unit = ${noise.toExponential(1)}</figcaption></figure><figure>${dots}<figcaption>equal on the diagonal</figcaption></figure></div>`,
+  );
+}
+
+function pictures({ parity, pictures: all, source }: ReportDocument): string {
+  const rows = all.flatMap(({ name, dataUrl }) => {
+    const input = parity.inputs.find((each) => each.name === name);
+    if (!input) return [];
+    const side = (title: string, predictions: readonly Prediction[]): string =>
+      `<div><h3>${title}</h3><div class="scroll"><table><tbody>${predictions
+        .map(
+          (each) =>
+            `<tr><td>${e(each.label ?? `class ${each.class}`)}<span class="share" style="width:${(100 * each.probability).toFixed(1)}%"></span></td><td class="n">${(100 * each.probability).toFixed(1)} %</td></tr>`,
+        )
+        .join('')}</tbody></table></div></div>`;
+    return [
+      `<div class="picture"><figure><img src="${e(dataUrl)}" alt="${e(name)}"><figcaption>${e(name)}</figcaption></figure><div class="pair">${side('by the file', input.written)}${side('by the source', input.oracle)}</div></div>`,
+    ];
+  });
+  if (rows.length === 0) return '';
+  const { resize, crop, interpolation, mean, std, origin } = source.preprocessing;
+  const size = typeof resize === 'number' ? `short side to ${resize}` : `to ${resize.join('×')}`;
+  return section(
+    'Pictures',
+    `${rows.join('')}<p class="soft">resized ${size} (${interpolation}), cropped to ${crop.join('×')}, mean ${mean.join(' ')}, std ${std.join(' ')} (${e(origin)})</p>`,
+  );
+}
+
+function weights({ weights: rows, unusual }: ReportDocument): string {
+  if (rows.length === 0) return '';
+  const chart = rangeChart(
+    {
+      id: 'weights',
+      title: 'Weights of every part of the source',
+      description: `Least, largest and mean value and standard deviation of ${rows.length} parts. ${unusual.length === 0 ? 'Nothing unusual was found.' : `Unusual: ${unusual.join('; ')}.`}`,
+    },
+    rows.map(({ name, statistics }) => ({ label: name, ...statistics })),
+  );
+  const body = rows.map(
+    ({ name, statistics: of }) =>
+      `<tr><td>${e(name)}</td><td class="n">${of.elements.toLocaleString('en-US')}</td><td class="n">${of.min.toPrecision(3)}</td><td class="n">${of.max.toPrecision(3)}</td><td class="n">${of.mean.toExponential(1)}</td><td class="n">${of.std.toPrecision(3)}</td><td class="n">${of.nan + of.infinite}</td></tr>`,
+  );
+  const odd =
+    unusual.length === 0
+      ? '<p>Nothing unusual: no NaN, no infinities, no zero tables, nothing that float16 could not hold.</p>'
+      : `<ul>${unusual.map((each) => `<li>${e(each)}</li>`).join('')}</ul>`;
+  return section(
+    'Weights',
+    `${odd}<figure>${chart}<figcaption>line: least to largest value; bar: one standard deviation around the mean</figcaption></figure>` +
+      `<div class="scroll"><table><thead><tr><th>part</th><th class="n">numbers</th><th class="n">min</th><th class="n">max</th><th class="n">mean</th><th class="n">std</th><th class="n">NaN/Inf</th></tr></thead><tbody>${body.join('')}</tbody></table></div>`,
+  );
+}

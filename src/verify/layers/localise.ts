@@ -2,6 +2,7 @@
  * Where a file leaves the right path, and why: every block against the oracle, then the steps of the block that is off,
  * each recomputed in float64 from the file's own inputs of that step.
  */
+import { basename } from 'node:path';
 import { tokenCount } from '../../beit.js';
 import type { BeitModel } from '../../model.js';
 import type { LayerPoint, LayersReport, StepOutcome } from '../report.js';
@@ -132,7 +133,7 @@ async function fetchValues(of: GraphCase, names: readonly string[]): Promise<Map
   const copy = await exposeValues(
     path,
     wanted.filter((name) => !own.has(name)),
-    file.dataFiles.map(({ name }) => name),
+    file.dataFiles.map(({ name }) => basename(name)),
   );
   try {
     for (let at = 0; at < wanted.length; at += perRun) {

@@ -18,7 +18,7 @@ const HEIGHT = 280;
 const LEFT = 62;
 const RIGHT = 14;
 const TOP = 14;
-const BOTTOM = 44;
+const BOTTOM = 58;
 
 export interface Chart {
   /** unique in its page */
@@ -110,7 +110,7 @@ export function errorChart(chart: Chart, points: readonly ErrorPoint[], widest: 
   const labels = points
     .map(({ label }, i) =>
       i % skip === 0 || i === points.length - 1
-        ? text(x(i), HEIGHT - BOTTOM + 18, label, 'text-anchor="middle"')
+        ? text(x(i), HEIGHT - BOTTOM + 21, label, 'text-anchor="middle"')
         : '',
     )
     .join('');
@@ -154,7 +154,7 @@ export function histogramChart(chart: Chart, range: number, counts: readonly num
     .filter(Number.isInteger)
     .map((at) => ({ at, label: at.toLocaleString('en-US') }));
   const labels = steps(-range, range, 7)
-    .map((at) => text(x(at), HEIGHT - BOTTOM + 18, short(at), 'text-anchor="middle"'))
+    .map((at) => text(x(at), HEIGHT - BOTTOM + 21, short(at), 'text-anchor="middle"'))
     .join('');
   return frame(
     chart,
@@ -193,7 +193,7 @@ export function scatterChart(
       y,
       marks.map((at) => ({ at, label: short(at) })),
     ) +
-      marks.map((at) => text(x(at), height - BOTTOM + 18, short(at), 'text-anchor="middle"')).join('') +
+      marks.map((at) => text(x(at), height - BOTTOM + 21, short(at), 'text-anchor="middle"')).join('') +
       `<line class="expected" x1="${n(x(low))}" y1="${n(y(low))}" x2="${n(x(high))}" y2="${n(y(high))}"/>${dots}` +
       text(
         (LEFT + WIDTH - RIGHT) / 2,
@@ -229,7 +229,7 @@ export function rangeChart(chart: Chart, rows: readonly RangeRow[]): string {
     .map(
       (value) =>
         `<line class="${value === 0 ? 'zero' : 'grid'}" x1="${n(at(value))}" x2="${n(at(value))}" y1="${TOP}" y2="${height - BOTTOM}"/>` +
-        text(at(value), height - BOTTOM + 18, short(value), 'text-anchor="middle"'),
+        text(at(value), height - BOTTOM + 21, short(value), 'text-anchor="middle"'),
     )
     .join('');
   const body = rows

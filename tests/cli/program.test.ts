@@ -83,6 +83,8 @@ describe('convert hands its options to the pipeline', () => {
       '--image',
       '--accept-quality',
       '--threads',
+      '--layers',
+      '--report',
     ];
     expect(flags('convert').sort()).toEqual(
       [
@@ -104,7 +106,9 @@ describe('convert hands its options to the pipeline', () => {
         '--verbose',
       ].sort(),
     );
-    expect(flags('verify').sort()).toEqual([...shared, '--json', '--quiet', '--verbose'].sort());
+    expect(flags('verify').sort()).toEqual(
+      [...shared, '--against', '--golden', '--json', '--quiet', '--verbose'].sort(),
+    );
   });
 });
 

@@ -30,6 +30,7 @@ export {
   type DiffOptions,
   type DiffResult,
   type FileSummary,
+  type InspectOptions,
   type Inspection,
   type OutputSummary,
   type PortSummary,
@@ -44,5 +45,12 @@ export {
 } from './pipeline.js';
 export type { PrecisionName } from './precision.js';
 export type { OnProgress, ProgressEvent } from './progress.js';
-export type { Check, InputParity, LogitsParity, ParityReport, Prediction } from './verify/report.js';
+export type {
+  Check,
+  InputParity,
+  LayersReport,
+  LogitsParity,
+  ParityReport,
+  Prediction,
+} from './verify/report.js';
 export { VERSION } from './version.js';

@@ -68,7 +68,7 @@ export function moduleTree(config: BeitConfig): ModuleCost {
     leaf('cls_token', 'class token', /^backbone\.cls_token$/),
     leaf('pos_embed', 'absolute positions', /^backbone\.pos_embed$/),
     leaf('rel_pos_bias', 'table for all blocks', /^backbone\.rel_pos_bias\./),
-    { ...block, name: 'layers', what: `${depth} × encoder block`, times: depth },
+    { ...block, name: 'layers', what: `each of ${depth} encoder blocks`, times: depth },
     leaf('final norm', `LayerNorm ${E}`, /^backbone\.ln[12]\./, NORM_FLOPS * normTokens * E),
     leaf('head', `${E} → ${classes}`, /^head\./),
   ]);

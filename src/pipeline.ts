@@ -27,6 +27,7 @@ import {
   type ConvertResult,
   type DiffOptions,
   type DiffResult,
+  type InspectOptions,
   type Inspection,
   type SourceOptions,
   type SourceSummary,
@@ -298,8 +299,8 @@ export async function diff(options: DiffOptions): Promise<DiffResult> {
   });
 }
 
-/** What a checkpoint is, without reading its weights. */
-export async function inspect(options: Omit<SourceOptions, 'sharedTable'>): Promise<Inspection> {
+/** What a checkpoint is; its weights are read for statistics only, when these are asked for. */
+export async function inspect(options: InspectOptions): Promise<Inspection> {
   return await interruptible(options.signal, async () => {
     const resolved = await resolve(options);
     const inspection = await inspectCheckpoint(resolved.path, loadOptions(resolved, options));
@@ -307,8 +308,41 @@ export async function inspect(options: Omit<SourceOptions, 'sharedTable'>): Prom
       ...inspection,
       id: resolved.id,
       ...(resolved.commit === undefined ? {} : { commit: resolved.commit }),
+      ...(inspection.config && !inspection.problem ? await modelDetails(resolved, options) : {}),
     };
   });
+}
+
+/** What can be said of a model that can be converted. */
+async function modelDetails(resolved: ResolvedSource, options: InspectOptions): Promise<Partial<Inspection>> {
+  const [{ moduleTree }, { publishedFigures }] = await Promise.all([
+    import('./modules.js'),
+    import('./convert/published.js'),
+  ]);
+  const model = await loadModel(resolved.path, { ...loadOptions(resolved, options), checkBuffers: false });
+  try {
+    const statistics = options.stats
+      ? await (
+          await import('./statistics.js')
+        ).weightStatistics(model.tensors, options.signal, (done, total) =>
+          options.onProgress?.({
+            phase: 'compare',
+            label: resolved.id,
+            done: 4 * done,
+            total: 4 * total,
+            unit: 'bytes',
+          }),
+        )
+      : undefined;
+    return {
+      modules: moduleTree(model.config),
+      published: publishedFigures(model.config, resolved.row),
+      preprocessing: model.preprocessing,
+      ...(statistics && { statistics }),
+    };
+  } finally {
+    await model.close();
+  }
 }
 
 /** Every published official classification checkpoint. */

@@ -5,12 +5,15 @@ import { basename, join } from 'node:path';
 import { complexity, type BeitConfig } from './beit.js';
 import type { CheckpointDiff } from './convert/diff.js';
 import type { CheckpointInspection } from './convert/load.js';
+import type { PublishedFigure } from './convert/published.js';
 import type { Expressed, OutputPlan, WrittenOutput } from './convert/writers/index.js';
 import type { Exported } from './export/index.js';
 import type { Preprocessing } from './image.js';
 import type { BeitModel } from './model.js';
+import type { ModuleCost } from './modules.js';
 import type { PrecisionName } from './precision.js';
 import type { OnProgress } from './progress.js';
+import type { WeightStatistics } from './statistics.js';
 import type { ParityReport } from './verify/report.js';
 
 /** What every verb takes. */
@@ -201,9 +204,21 @@ export interface VerifyResult {
   readonly peakMemoryBytes: number;
 }
 
+export interface InspectOptions extends Omit<SourceOptions, 'sharedTable'> {
+  /** read every weight, for their statistics */
+  readonly stats?: boolean;
+}
+
 export interface Inspection extends CheckpointInspection {
   readonly id: string;
   readonly commit?: string;
+  /** parameters and FLOPs as a tree; the rest of these, too, only of a model that can be converted */
+  readonly modules?: ModuleCost;
+  readonly published?: readonly PublishedFigure[];
+  /** what will be done with pictures, and what told it (`origin`) */
+  readonly preprocessing?: Preprocessing;
+  /** with `stats` only */
+  readonly statistics?: WeightStatistics;
 }
 
 export interface CatalogEntry {

@@ -174,6 +174,7 @@ export const OPTIONS = {
     ).argParser(text),
   threads: () =>
     make('--threads <n>', 'processor cores the verification may use').argParser(integer(1, 1024)),
+  stats: () => make('--stats', 'read the weights too: range, mean, spread, and what is unusual'),
   json: () => make('--json', 'print one JSON object on stdout'),
   quiet: () => make('--quiet', 'print errors only'),
   verbose: () => make('--verbose', 'more detail; stack traces and causes of errors'),

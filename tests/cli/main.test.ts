@@ -364,3 +364,33 @@ describe.skipIf(process.platform === 'win32')('stdout', () => {
     expect(stderr).toContain('error: cannot write to stdout: ENOSPC');
   });
 });
+
+describe('inspect --stats', () => {
+  it('shows modules, pictures and weights', async () => {
+    const { stdout, code } = await runCompiled(['inspect', weights, '--stats']);
+    expect(code).toBe(0);
+    for (const text of [
+      /^pictures resize short side to 36/m,
+      /^weights {2}nothing unusual/m,
+      /^model +32×32 pixels, 65 tokens +42,938 +3\.4 M$/m,
+      /^│ │ ├ qkv +32 → 96 +3,136 +200 k$/m,
+      /^backbone\.layers\.0\.gamma_1 +0\.159 +1\.03 +0\.567 +0\.219 +0$/m,
+    ]) {
+      expect(stdout).toMatch(text);
+    }
+  });
+
+  it('is the same as JSON', async () => {
+    const { stdout } = await runCompiled(['inspect', weights, '--stats', '--json']);
+    const { modules, statistics, preprocessing, published } = JSON.parse(stdout) as Record<string, never>;
+    expect(modules).toMatchObject({ parameters: 42_938, flops: 3_368_224 });
+    expect(statistics).toMatchObject({ unusual: [], groups: { head: { nan: 0, infinite: 0 } } });
+    expect(preprocessing).toMatchObject({ crop: [32, 32] });
+    expect(published).toEqual([]);
+  });
+
+  it('reads no weights without it', async () => {
+    const { stdout } = await runCompiled(['inspect', weights, '--json']);
+    expect(JSON.parse(stdout)).not.toHaveProperty('statistics');
+  });
+});

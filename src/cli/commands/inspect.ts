@@ -1,9 +1,13 @@
-/** `convert-beit inspect`: what a checkpoint is, without reading its weights. */
+/** `convert-beit inspect`: what a checkpoint is; its weights are read with `--stats` only. */
 import { Argument, Command } from 'commander';
 import type { CliDeps } from '../deps.js';
 import { OPTIONS, sourceOptions, text, type SourceFlags } from '../options.js';
 import { Session } from '../session.js';
 import { SOURCES_HELP } from './convert.js';
+
+interface InspectFlags extends Omit<SourceFlags, 'src'> {
+  readonly stats?: boolean;
+}
 
 export function inspectCommand(deps: CliDeps): Command {
   return new Command('inspect')
@@ -16,6 +20,7 @@ export function inspectCommand(deps: CliDeps): Command {
     .addOption(OPTIONS.beitVersion())
     .addOption(OPTIONS.ema())
     .addOption(OPTIONS.key())
+    .addOption(OPTIONS.stats())
     .addOption(OPTIONS.json())
     .addOption(OPTIONS.quiet())
     .addOption(OPTIONS.verbose())
@@ -26,14 +31,15 @@ export function inspectCommand(deps: CliDeps): Command {
 Examples:
   convert-beit inspect official
   convert-beit inspect hf:timm/beit_base_patch16_224.in22k_ft_in22k_in1k
+  convert-beit inspect ./checkpoint.safetensors --stats
   convert-beit inspect ./checkpoint.safetensors --json`,
     )
-    .action(async (src: string, flags: Omit<SourceFlags, 'src'>) => {
+    .action(async (src: string, flags: InspectFlags) => {
       const session = new Session(deps, flags);
       const { inspect } = await session.pipeline();
       const { configPath, layout, version, ema, key } = sourceOptions({ ...flags, src });
       const inspection = await session.work((common) =>
-        inspect({ src, configPath, layout, version, ema, key, ...common }),
+        inspect({ src, configPath, layout, version, ema, key, stats: flags.stats, ...common }),
       );
       await session.answer(inspection, async () =>
         (await import('../show/inspection.js')).showInspection(inspection, session),

@@ -14,6 +14,7 @@ import {
   describeKind,
   describeVersion,
 } from './describe.js';
+import { costSections, moduleLines, statisticsLines } from './modules.js';
 import { renderSections, type Section, type View } from './sections.js';
 
 /** More files than this are counted. */
@@ -26,10 +27,17 @@ const LONGEST_NAME = 200;
 
 export function showInspection(inspection: Inspection, view: View): string[] {
   const { style, width } = view;
-  return [...renderSections(summary(inspection, view), width, style), '', ...tensorLines(inspection, view)];
+  return [
+    ...renderSections(summary(inspection, view), width, style),
+    '',
+    ...moduleLines(inspection.modules, view),
+    ...statisticsLines(inspection, view),
+    ...tensorLines(inspection, view),
+  ];
 }
 
-function summary(inspection: Inspection, { style, said }: View): Section[] {
+function summary(inspection: Inspection, view: View): Section[] {
+  const { style, said } = view;
   const { id, commit, files, kind, config, parameters, flops, problem, layout, prefix, labels } = inspection;
   const [only] = files.length === 1 && files[0].name === id ? files : [];
   const sections: Section[] = [
@@ -72,6 +80,7 @@ function summary(inspection: Inspection, { style, said }: View): Section[] {
       ],
     });
   }
+  sections.push(...costSections(inspection, view));
   if (problem) {
     sections.push({
       title: 'problem',

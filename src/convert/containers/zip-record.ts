@@ -10,7 +10,7 @@ import type { ZipDirectory, ZipEntry } from './zip-directory.js';
 
 const LOCAL_BYTES = 30;
 /** Deflate gives at most 1,032 bytes for one: what a piece of this size becomes stays small. */
-const DEFLATED_PIECE = 8 * 1024;
+const DEFLATED_PIECE = 16 * 1024;
 const MOST_RATIO = 1032;
 
 /**

@@ -92,6 +92,8 @@ describe('convert hands its options to the pipeline', () => {
         '--out',
         '--to',
         '--drop',
+        '--ema',
+        '--key',
         '--opset',
         '--external-data',
         '--link',

@@ -92,8 +92,6 @@ describe('convert hands its options to the pipeline', () => {
         '--out',
         '--to',
         '--drop',
-        '--ema',
-        '--key',
         '--opset',
         '--external-data',
         '--link',

@@ -40,7 +40,7 @@ export async function express(
   const keyBiases = splitsBias(layout) ? await nonzeroKeyBiases(model.tensors) : [];
   const found = obstacles(config, model.tensors, layout, keyBiases);
   const gone = leftOut(model, layout, found, drop);
-  const notes = loaderNotes(config, layout);
+  const notes = loaderNotes(model, layout);
   const dropped = [...gone].map((name) => nameIn(model, name) + (isQkvBias(name) ? ' (its part for k)' : ''));
   if (dropped.length > 0) {
     notes.push(`left out as asked: ${listNames(dropped)}`);
@@ -193,12 +193,17 @@ function dropOptions(model: BeitModel, canonical: readonly string[]): string {
 }
 
 /** What the target's own code must be told, because no tensor says it. */
-function loaderNotes(config: BeitConfig, layout: Layout): string[] {
+function loaderNotes({ config, provenance }: BeitModel, layout: Layout): string[] {
   const notes: string[] = [];
   const { imageSize, window, patchSize } = config;
   const covered = [window[0] * patchSize, window[1] * patchSize];
   if (layout.name === 'transformers' && !config.qvBias && !config.qkvBias) {
     notes.push('query and value biases of zeros are added: transformers always has them');
+  }
+  if (config.kind === 'segmentation' && layout.name !== provenance.layout) {
+    notes.push(
+      'the official code feeds its pyramid with the tokens after block i of out_indices, transformers with those that enter block i - 1: the same weights segment differently',
+    );
   }
   if (layout.name !== 'transformers' && config.layerNormEps !== 1e-6) {
     notes.push(

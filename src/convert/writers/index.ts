@@ -201,16 +201,14 @@ export async function writeOutput(
   options: WriteWeightsOptions,
 ): Promise<WrittenOutput> {
   const path = plan.folder ? join(staged, 'model.safetensors') : staged;
+  const texts = plan.folder ? [preprocessorJson(model.preprocessing), configJson(model)] : [];
   const { sourceSha256, ...weights } = await writeWeights(model, expressed, plan.container, path, options);
   const known = weights.sha256 !== undefined || options.digest === false;
   if (!known) prepareDigest(path);
   const small: WrittenFile[] = [];
-  if (plan.folder) {
-    const texts = [preprocessorJson(model.preprocessing), configJson(model)];
-    for (const [i, text] of texts.entries()) {
-      const file = join(staged, FOLDER_FILES[i]);
-      small.push({ path: file, ...(await writePieces(file, [Buffer.from(text)])) });
-    }
+  for (const [i, text] of texts.entries()) {
+    const file = join(staged, FOLDER_FILES[i]);
+    small.push({ path: file, ...(await writePieces(file, [Buffer.from(text)])) });
   }
   return {
     files: [...small, weights],

@@ -5,6 +5,7 @@
  *   transformers.js `src/models/auto/image_processing_auto.js`
  */
 import type { BeitConfig, Kind } from '../../beit.js';
+import { LayoutError } from '../../errors.js';
 import type { Preprocessing } from '../../image.js';
 import type { BeitModel } from '../../model.js';
 
@@ -21,6 +22,8 @@ const RESAMPLE: Readonly<Record<Preprocessing['interpolation'], number>> = { bil
 /**
  * `config.json`. `layer_norm_eps` is the one the source computes with: transformers' own default is 1e-12, and its
  * published configs say so, which changes the numbers.
+ *
+ * @throws LayoutError for a segmentation model whose feature blocks are unknown
  */
 export function configJson({ config, labels }: Pick<BeitModel, 'config' | 'labels'>): string {
   const { imageSize, segmentation } = config;
@@ -45,8 +48,7 @@ export function configJson({ config, labels }: Pick<BeitModel, 'config' | 'label
     use_mean_pooling: meanPooling(config),
     ...(config.kind === 'pre-training' && { vocab_size: config.vocabulary }),
     ...(segmentation && {
-      // unilm's [3, 5, 7, 11] of 12 blocks and [7, 11, 15, 23] of 24
-      out_indices: [1 / 3, 1 / 2, 2 / 3, 1].map((part) => Math.round(config.depth * part) - 1),
+      out_indices: outIndices(config),
       pool_scales: segmentation.poolScales,
       use_auxiliary_head: segmentation.auxiliaryChannels > 0,
       ...(segmentation.auxiliaryChannels > 0 && { auxiliary_channels: segmentation.auxiliaryChannels }),
@@ -55,6 +57,14 @@ export function configJson({ config, labels }: Pick<BeitModel, 'config' | 'label
     // Not transformers': it says that biases of zeros stand for none (config-file.ts reads it back).
     ...(!config.qvBias && !config.qkvBias && { qkv_bias: false }),
     torch_dtype: 'float32',
+  });
+}
+
+/** transformers' segmentation model cannot be built without them. */
+function outIndices({ depth, segmentation }: BeitConfig): readonly number[] {
+  if (segmentation?.outIndices) return segmentation.outIndices;
+  throw new LayoutError(`no tensor tells which of the ${depth} blocks feed the feature pyramid`, {
+    next: 'Give it: --config file.json with {"out_indices": […]} (published: 3, 5, 7, 11 of 12 and 7, 11, 15, 23 of 24).',
   });
 }
 

@@ -283,6 +283,25 @@ describe('a folder for transformers', () => {
     expect(await readFile(at('hf/config.json'), 'utf8')).toContain(expected);
   });
 
+  it('a segmentation model says which blocks feed its pyramid, or is refused', async () => {
+    await write('segmentation', 'hf', 'there.pth', 'official');
+    const again = (out: string, configPath?: string): ReturnType<typeof convertWeights> =>
+      convertWeights({ src: at('there.pth'), configPath, out: at(out), to: 'transformers' });
+    await expect(again('hf/')).rejects.toThrow(
+      /no tensor tells which of the 6 blocks feed the feature pyramid/,
+    );
+    await writeFile(at('taps.json'), '{"out_indices": [2, 3, 4, 5], "layer_norm_eps": 1e-12}');
+    const result = await again('hf/', at('taps.json'));
+    expect(result.parity.verdict).toBe('passed');
+    expect(result.notes.join()).toContain('the same weights segment differently');
+    expect(JSON.parse(await readFile(at('hf/config.json'), 'utf8'))).toMatchObject({
+      architectures: ['BeitForSemanticSegmentation'],
+      out_indices: [2, 3, 4, 5],
+      pool_scales: [1, 2, 3, 6],
+      auxiliary_channels: 4,
+    });
+  });
+
   it('replaces its own files in a folder that exists, and leaves the others', async () => {
     await write('v1_cls', 'official', 'hf/', 'transformers');
     const before = await readFile(at('hf/model.safetensors'));

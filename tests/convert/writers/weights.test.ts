@@ -131,8 +131,9 @@ describe('official → X → official is the same, bit for bit', () => {
     await write(name, 'official', out, to);
     await convertWeights({
       src: at(out),
-      // The folder says everything by itself.
-      ...(to !== 'transformers' && { configPath: await config(name) }),
+      // The folder says everything by itself. mmpretrain pads to whole patches: 4×4 of them are 56×56 pixels there.
+      ...(to !== 'transformers' &&
+        `${name} ${to}` !== 'v1_indivisible mmpretrain' && { configPath: await config(name) }),
       out: at('back.safetensors'),
       to: 'official',
     });

@@ -3,6 +3,7 @@
  *
  * Offsets are doubles (safe up to 2^53), never subject to bitwise arithmetic.
  */
+import { FormatError, printable } from './errors.js';
 
 export interface ByteSource {
   /** What a person calls it (a path, a URL); not trusted, print it through `printable`. */
@@ -16,6 +17,11 @@ export interface ByteSource {
   read(start: number, end: number): Promise<Uint8Array>;
   /** Fill `target` with the bytes from `start` on. Same errors as {@link read}. */
   readInto(target: Uint8Array, start: number): Promise<void>;
+  /**
+   * Bytes `[start, end)` will be read now, from the first to the last: a source that is far away may fetch ahead, up to
+   * `end` and not beyond.
+   */
+  expect?(start: number, end: number): void;
   /** Local files only. */
   readonly file?: LocalFile;
   close(): Promise<void>;
@@ -37,21 +43,44 @@ export interface ByteRange {
 
 /** A source over bytes that are in memory already. */
 export function memorySource(name: string, bytes: Uint8Array): ByteSource {
-  const read = (start: number, end: number): Promise<Uint8Array> => {
-    if (!(start >= 0 && start <= end && end <= bytes.length)) {
-      return Promise.reject(new RangeError(`bytes [${start}, ${end}) of ${bytes.length}`));
-    }
-    return Promise.resolve(bytes.slice(start, end));
-  };
   return {
     name,
     size: bytes.length,
-    read,
+    async read(start, end) {
+      checkRange(this, start, end);
+      // A Buffer's own `slice` would share the memory.
+      return await Promise.resolve(new Uint8Array(bytes.subarray(start, end)));
+    },
     async readInto(target, start) {
-      target.set(await read(start, start + target.length));
+      checkRange(this, start, start + target.length);
+      target.set(await Promise.resolve(bytes.subarray(start, start + target.length)));
     },
     close: () => Promise.resolve(),
   };
+}
+
+/** @throws FormatError if `[start, end)` is no range of the source */
+export function checkRange(source: Pick<ByteSource, 'name' | 'size'>, start: number, end: number): void {
+  if (start >= 0 && start <= end && end <= source.size) return;
+  throw new FormatError(
+    `bytes [${start}, ${end}) lie outside of ${shortName(source)} (${grouped(source.size)} bytes)`,
+  );
+}
+
+/** The last part of a path or URL, as it is. */
+export function baseName(path: string): string {
+  const parts = path.split(/[\\/]/).filter((part) => part !== '');
+  return parts.at(-1) ?? path;
+}
+
+/** The last part of a path or URL, fit for a message. */
+export function shortName(source: Pick<ByteSource, 'name'> | string): string {
+  return printable(baseName(typeof source === 'string' ? source : source.name));
+}
+
+/** `1,234,567`, as messages show counts. */
+export function grouped(count: number | bigint): string {
+  return count.toLocaleString('en-US');
 }
 
 /** `346.4 MB`: decimal units, as file managers and hubs show them. */

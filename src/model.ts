@@ -4,7 +4,7 @@
 import type { BeitConfig, Kind } from './beit.js';
 import type { ByteSource } from './bytes.js';
 import { InputError, printable } from './errors.js';
-import type { Preprocessing } from './image.js';
+import type { Preprocessing } from './preprocessing.js';
 import type { StateDict } from './tensor.js';
 
 /** One file that was read. */

@@ -7,15 +7,13 @@ import { basename, dirname, join } from 'node:path';
 import { DEFAULT_CATALOG_NAME } from './convert/catalog-data.js';
 import { catalog } from './convert/catalog.js';
 import type { Checkpoint } from './convert/checkpoint.js';
-import { inspectCheckpoint, loadModel, type LoadOptions } from './convert/load.js';
-import { openCheckpoint } from './convert/open.js';
+import type { LoadOptions } from './convert/load.js';
 import { parseSource, resolveSource, type ResolvedSource } from './convert/source.js';
-import { openFile } from './convert/sources/file.js';
 import { containerOf } from './convert/writers/container.js';
 import type { Expressed, WrittenOutput } from './convert/writers/index.js';
 import { prepareDigest, sha256Of } from './digest.js';
-import { InterruptedError, ParityError, listNames } from './errors.js';
-import { exportFiles, type Exported } from './export/index.js';
+import { FormatError, InterruptedError, ParityError, listNames, printable } from './errors.js';
+import type { Exported } from './export/index.js';
 import { requireClassifier, type BeitModel } from './model.js';
 import { checkReports, filesOf, insist, measure, report, type Measured } from './parity.js';
 import {
@@ -68,6 +66,7 @@ export async function convert(options: ConvertOptions): Promise<ConvertResult> {
       for (const { path } of precisions) {
         targets.push(await openTarget(path, { noClobber: options.noClobber, inputs: [resolved.path] }));
       }
+      const { exportFiles } = await import('./export/index.js');
       model = await load(resolved, options);
       const read = clock.lap();
       const label = basename(targets[0].path);
@@ -84,6 +83,7 @@ export async function convert(options: ConvertOptions): Promise<ConvertResult> {
         onProgress: (done, total) =>
           options.onProgress?.({ phase: 'write', label, done, total, unit: 'bytes' }),
       });
+      checkDigestInName(resolved, model, exported[0].sourceSha256);
       for (const { data } of exported) {
         if (data && options.externalData === undefined) {
           options.onNote?.(`the weights are in ${basename(data.path)}: one ONNX file ends at 2 GiB`);
@@ -184,7 +184,7 @@ export async function verify(options: VerifyOptions): Promise<VerifyResult> {
   return await interruptible(options.signal, async () => {
     const clock = stopwatch();
     await checkReports(options);
-    const file = await openFile(options.model);
+    const file = await (await import('./file-source.js')).openFile(options.model);
     let model: BeitModel | undefined;
     try {
       const resolved = await resolve(options);
@@ -195,6 +195,7 @@ export async function verify(options: VerifyOptions): Promise<VerifyResult> {
       for (const { name, source, sha256: known } of model.provenance.files) {
         sources.set(name, known ?? (await sha256Of(source, options.signal)));
       }
+      checkDigestInName(resolved, model, sources);
       const source = sourceSummary(model, sources);
       const summary = { path: options.model, bytes: file.size, sha256 };
       await report(options, { ...measured, model, source, resolved, files: [summary] });
@@ -243,6 +244,7 @@ export async function convertWeights(options: WeightsOptions): Promise<WeightsRe
         onProgress: (done, total) =>
           options.onProgress?.({ phase: 'write', label: basename(target.path), done, total, unit: 'bytes' }),
       });
+      checkDigestInName(resolved, model, written.sourceSha256);
       const write = clock.lap();
       const parity = verifying
         ? await checkWritten(target.staged, written, model, expressed, options)
@@ -276,10 +278,12 @@ export async function diff(options: DiffOptions): Promise<DiffResult> {
   return await interruptible(options.signal, async () => {
     const clock = stopwatch();
     const { diffCheckpoints, isEqual } = await import('./convert/diff.js');
+    const { openCheckpoint } = await import('./convert/open.js');
     const opened: Checkpoint[] = [];
     try {
       for (const src of [options.a, options.b]) {
-        opened.push(await openCheckpoint((await resolve({ ...options, src })).path));
+        const { path, open } = await resolve({ ...options, src });
+        opened.push(await openCheckpoint(path, {}, open));
       }
       const [a, b] = opened;
       const result = await diffCheckpoints(a, b, {
@@ -299,10 +303,14 @@ export async function diff(options: DiffOptions): Promise<DiffResult> {
   });
 }
 
-/** What a checkpoint is; its weights are read for statistics only, when these are asked for. */
+/**
+ * What a checkpoint is; its weights are read for statistics only, when these are asked for. Of a remote one that is not in
+ * a cache only the needed parts are read.
+ */
 export async function inspect(options: InspectOptions): Promise<Inspection> {
   return await interruptible(options.signal, async () => {
-    const resolved = await resolve(options);
+    const resolved = await resolve({ ...options, stream: options.stream ?? true });
+    const { inspectCheckpoint } = await import('./convert/load.js');
     const inspection = await inspectCheckpoint(resolved.path, loadOptions(resolved, options));
     return {
       ...inspection,
@@ -315,9 +323,10 @@ export async function inspect(options: InspectOptions): Promise<Inspection> {
 
 /** What can be said of a model that can be converted. */
 async function modelDetails(resolved: ResolvedSource, options: InspectOptions): Promise<Partial<Inspection>> {
-  const [{ moduleTree }, { publishedFigures }] = await Promise.all([
+  const [{ moduleTree }, { publishedFigures }, { loadModel }] = await Promise.all([
     import('./modules.js'),
     import('./convert/published.js'),
+    import('./convert/load.js'),
   ]);
   const model = await loadModel(resolved.path, { ...loadOptions(resolved, options), checkBuffers: false });
   try {
@@ -345,16 +354,19 @@ async function modelDetails(resolved: ResolvedSource, options: InspectOptions): 
   }
 }
 
-/** Every published official classification checkpoint. */
+/** Every published checkpoint that has a name: the official classifiers, then OpenMMLab's. */
 export function listCatalog(): readonly CatalogEntry[] {
-  return catalog().map((row) => ({
+  return [...catalog('official'), ...catalog('mmpretrain')].map((row) => ({
     name: row.name,
+    src: `${row.publisher}:${row.name}`,
+    publisher: row.publisher,
+    task: row.task,
     version: row.version,
     arch: row.architecture,
     imageSize: row.imageSize,
     classes: row.classes,
-    parameters: row.parameters,
-    flops: row.flops,
+    ...(row.parameters !== undefined && { parameters: row.parameters }),
+    ...(row.flops !== undefined && { flops: row.flops }),
     ...(row.top1 !== undefined && { top1: row.top1 }),
     ...(row.top5 !== undefined && { top5: row.top5 }),
     source: row.sources[0].kind === 'hf' ? `hf:${row.sources[0].repo}` : new URL(row.sources[0].url).host,
@@ -366,6 +378,7 @@ async function resolve(options: SourceOptions): Promise<ResolvedSource> {
   return await resolveSource(parseSource(options.src), {
     signal: options.signal,
     env: options.env,
+    stream: options.stream,
     onNote: options.onNote,
     progress: ({ file, bytes, total }) =>
       options.onProgress?.({ phase: 'download', label: file, done: bytes, total, unit: 'bytes' }),
@@ -375,6 +388,7 @@ async function resolve(options: SourceOptions): Promise<ResolvedSource> {
 function loadOptions(resolved: ResolvedSource, options: SourceOptions): LoadOptions {
   const { row } = resolved;
   return {
+    open: resolved.open,
     id: resolved.id,
     commit: resolved.commit,
     sha256: resolved.sha256,
@@ -387,7 +401,11 @@ function loadOptions(resolved: ResolvedSource, options: SourceOptions): LoadOpti
     ...(row && {
       versionEvidence: `catalog row ${row.name}`,
       preprocessing: row.preprocessing,
-      hints: { origin: `the catalog (${row.name})`, imageSize: row.config.imageSize, classes: row.classes },
+      hints: {
+        origin: `the catalog (${row.name})`,
+        imageSize: [row.imageSize, row.imageSize],
+        ...(row.classes > 0 && { classes: row.classes }),
+      },
     }),
   };
 }
@@ -397,6 +415,7 @@ async function load(
   options: SourceOptions,
   needed: 'a classifier' | 'any kind' = 'a classifier',
 ): Promise<BeitModel> {
+  const { loadModel } = await import('./convert/load.js');
   const model = await loadModel(resolved.path, loadOptions(resolved, options));
   try {
     if (needed === 'a classifier') requireClassifier(model.config, model.provenance.id);
@@ -406,6 +425,23 @@ async function load(
   }
   for (const note of model.notes) options.onNote?.(note);
   return model;
+}
+
+/** A file that was read where it is could not be held against its name before all of it had come. */
+function checkDigestInName(
+  { sha256Prefix, sha256 }: ResolvedSource,
+  model: BeitModel,
+  found: ReadonlyMap<string, string>,
+): void {
+  const { name } = model.provenance.files[0];
+  const hex = found.get(name);
+  if (sha256Prefix === undefined || sha256 !== undefined || !hex || hex.startsWith(sha256Prefix)) return;
+  throw new FormatError(
+    `${printable(name)} has sha256 ${hex}; its name says that it begins with ${sha256Prefix}`,
+    {
+      next: 'The copy on that server is damaged, or its name is wrong: get it from somewhere else.',
+    },
+  );
 }
 
 async function checkWritten(

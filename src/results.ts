@@ -8,7 +8,7 @@ import type { CheckpointInspection } from './convert/load.js';
 import type { PublishedFigure } from './convert/published.js';
 import type { Expressed, OutputPlan, WrittenOutput } from './convert/writers/index.js';
 import type { Exported } from './export/index.js';
-import type { Preprocessing } from './image.js';
+import type { Preprocessing } from './preprocessing.js';
 import type { BeitModel } from './model.js';
 import type { ModuleCost } from './modules.js';
 import type { PrecisionName } from './precision.js';
@@ -27,8 +27,13 @@ export interface CommonOptions {
 
 /** How the source is read. */
 export interface SourceOptions extends CommonOptions {
-  /** `official`, `official:<name>`, `hf:<owner>/<repo>[@<revision>][/<file>]` or a path */
+  /** `official`, `official:<name>`, `mmpretrain:<name>`, `hf:<owner>/<repo>[@<revision>][/<file>]`, `https://…` or a path */
   readonly src: string;
+  /**
+   * Read a remote file that is not in a cache where it is, by range requests. Default: `true` for `inspect`, `false`
+   * otherwise, because a verified conversion reads the weights more than once.
+   */
+  readonly stream?: boolean;
   /** a JSON file with what shapes cannot tell (transformers' BEiT field names) */
   readonly configPath?: string;
   readonly version?: 1 | 2;
@@ -223,12 +228,18 @@ export interface Inspection extends CheckpointInspection {
 
 export interface CatalogEntry {
   readonly name: string;
+  /** what to give as `src` */
+  readonly src: string;
+  readonly publisher: 'official' | 'mmpretrain';
+  readonly task: 'classification' | 'pre-training';
   readonly version: 1 | 2;
   readonly arch: string;
   readonly imageSize: number;
+  /** 0 for pre-training */
   readonly classes: number;
-  readonly parameters: number;
-  readonly flops: number;
+  /** of classifiers */
+  readonly parameters?: number;
+  readonly flops?: number;
   readonly top1?: number;
   readonly top5?: number;
   readonly source: string;

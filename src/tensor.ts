@@ -47,6 +47,7 @@ export function storedTensor(dtype: DtypeName, shape: readonly number[], range: 
     shape,
     stored: range,
     async *chunks() {
+      range.source.expect?.(range.start, range.end);
       for (let at = range.start; at < range.end; at += step) {
         yield await range.source.read(at, Math.min(at + step, range.end));
       }

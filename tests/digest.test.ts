@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import type { ByteSource } from '../src/bytes.js';
 import { loadModel } from '../src/convert/load.js';
-import { openFile } from '../src/convert/sources/file.js';
+import { openFile } from '../src/file-source.js';
 import { prepareDigest, takeFileDigest } from '../src/digest.js';
 import { exportOnnx } from '../src/export/index.js';
 import type { BeitModel } from '../src/model.js';

@@ -32,7 +32,7 @@ function optionModel(option: Option): OptionModel {
   };
 }
 
-/** @param models catalog names, for `official:<name>` */
+/** @param models the catalog's sources, as `official:<name>` */
 export function describeProgram(program: Command, models: readonly string[]): ProgramModel {
   const visible = (command: Command): OptionModel[] =>
     command.createHelp().visibleOptions(command).map(optionModel);
@@ -62,7 +62,7 @@ export function describeProgram(program: Command, models: readonly string[]): Pr
     name: program.name(),
     commands,
     options: visible(program),
-    sources: ['official', ...models.map((model) => `official:${model}`), 'hf:'],
+    sources: ['official', ...models, 'hf:'],
   };
 }
 

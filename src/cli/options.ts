@@ -70,7 +70,7 @@ const make = (flags: string, description: string): CliOption => new CliOption(fl
 /** Every option there is, in the order of the help texts. A function each: commander's options hold state. */
 export const OPTIONS = {
   src: () =>
-    make('--src <source>', 'what to read: official, official:<name>, hf:<owner>/<repo>, or a path')
+    make('--src <source>', 'what to read: official, official:<name>, hf:<owner>/<repo>, https://…, or a path')
       .takes('source')
       .mustBeGiven()
       .argParser(text),
@@ -104,6 +104,9 @@ export const OPTIONS = {
       'transformers',
       'mmpretrain',
     ]),
+  stream: () => make('--stream', 'read a remote file in parts, where it is, instead of downloading it first'),
+  noStream: () =>
+    make('--no-stream', 'download a remote file first, instead of reading only the parts needed'),
   opset: () => make('--opset <n>', 'ONNX operator set (default: 17)').argParser(integer(1, 99)),
   externalData: () =>
     make('--external-data', 'weights in <file>_data beside the graph (by itself beyond 2 GiB)'),
@@ -189,6 +192,7 @@ export interface SourceFlags {
   readonly ema?: boolean;
   readonly key?: string;
   readonly beitVersion?: '1' | '2';
+  readonly stream?: boolean;
   readonly samples?: number;
   readonly seed?: number;
   readonly image?: readonly string[];
@@ -212,6 +216,7 @@ export function sourceOptions(flags: SourceFlags) {
     version: flags.beitVersion && ({ '1': 1, '2': 2 } as const)[flags.beitVersion],
     ema: flags.ema,
     key: flags.key,
+    stream: flags.stream,
     samples: flags.samples,
     seed: flags.seed,
     images: flags.image,

@@ -5,9 +5,10 @@
 import { existsSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import type { BeitConfig } from '../beit.js';
+import type { ByteSource } from '../bytes.js';
 import { inferConfig, type ConfigHints } from '../infer-config.js';
 import { ConvertBeitError, LayoutError, UsageError, printable } from '../errors.js';
-import type { Preprocessing } from '../image.js';
+import type { Preprocessing } from '../preprocessing.js';
 import type { Tensor } from '../tensor.js';
 import { shortName, type Checkpoint } from './checkpoint.js';
 import type { ModelInfo } from './config-fields.js';
@@ -34,6 +35,8 @@ export type { VersionVerdict } from './verdicts.js';
 const configFiles = async () => await import('./config-file.js');
 
 export interface LoadOptions {
+  /** opens the checkpoint and the files beside it, when they are not simply on the disk */
+  readonly open?: ((path: string) => Promise<ByteSource>) | undefined;
   /** what the source is called in reports; the file's name by default */
   readonly id?: string;
   /** commit that a hub revision resolved to */
@@ -88,8 +91,8 @@ export async function assess(path: string, options: LoadOptions = {}): Promise<A
     options.configPath === undefined
       ? undefined
       : await (await configFiles()).readConfigFile(options.configPath);
-  const file = await checkpointFile(path);
-  const checkpoint = await openCheckpoint(file, options);
+  const file = options.open ? path : await checkpointFile(path);
+  const checkpoint = await openCheckpoint(file, options, options.open);
   const notes: string[] = [...(given?.notes ?? []), ...(checkpoint.notes ?? [])];
   let { layout, table } = detectLayout(forced ? [forced] : LAYOUTS, checkpoint.tensors);
   const name = shortName(file);

@@ -9,6 +9,7 @@
 
 export type BeitVersion = 1 | 2;
 export type ArchitectureName = 'base' | 'large';
+export type Task = 'classification' | 'pre-training';
 
 export interface CatalogEntry {
   /** stem of upstream's file */

@@ -1,7 +1,7 @@
-/** The catalog of official checkpoints: {@link CATALOG_DATA} plus what follows from it. */
+/** The catalog of published checkpoints: {@link CATALOG_DATA} and {@link MMPRETRAIN_DATA}, plus what follows from them. */
 import { complexity, type BeitConfig } from '../beit.js';
-import { InputError, UsageError, printable } from '../errors.js';
-import { officialPreprocessing, type Preprocessing } from '../image.js';
+import { UsageError, printable } from '../errors.js';
+import { officialPreprocessing, type Preprocessing } from '../preprocessing.js';
 import {
   ARCHITECTURES,
   CATALOG_DATA,
@@ -10,27 +10,36 @@ import {
   type ArchitectureName,
   type BeitVersion,
   type CatalogEntry,
+  type Task,
 } from './catalog-data.js';
+import { MMPRETRAIN_DATA, OPENMMLAB, type MmpretrainEntry } from './mmpretrain-data.js';
 
 /** One place a checkpoint can be had from. */
 export type CatalogSource =
   | { readonly kind: 'hf'; readonly repo: string; readonly file: string }
   | { readonly kind: 'url'; readonly url: string };
 
+/** Whose checkpoint, and the prefix of its name in `--src`. */
+export type Publisher = 'official' | 'mmpretrain';
+
 export interface CatalogRow {
+  readonly publisher: Publisher;
+  readonly task: Task;
   readonly name: string;
-  /** other names `official:<name>` takes: timm's and Hugging Face's for the same weights */
+  /** other names that are taken: timm's and Hugging Face's for the same weights, OpenMMLab's file names */
   readonly aliases: readonly string[];
   readonly version: BeitVersion;
   readonly architecture: ArchitectureName;
   /** side of the square input in pixels */
   readonly imageSize: number;
+  /** 0 for pre-training */
   readonly classes: number;
-  readonly config: BeitConfig;
-  /** head included */
-  readonly parameters: number;
-  /** in the published convention, see `complexity` */
-  readonly flops: number;
+  /** of classifiers */
+  readonly config?: BeitConfig;
+  /** of classifiers, head included */
+  readonly parameters?: number;
+  /** of classifiers, in the published convention, see `complexity` */
+  readonly flops?: number;
   /** ImageNet-1k validation, percent, as published; `undefined` where nothing was published */
   readonly top1: number | undefined;
   readonly top5: number | undefined;
@@ -43,7 +52,7 @@ export interface CatalogRow {
 const PATCH_SIZE = 16;
 
 /** Every published v1/v2 classifier has LayerScale, q/v biases, one table per block and mean pooling. */
-function configOf(entry: CatalogEntry): BeitConfig {
+function configOf(entry: Pick<CatalogEntry, 'architecture' | 'imageSize' | 'classes'>): BeitConfig {
   const { hiddenSize, depth, heads } = ARCHITECTURES[entry.architecture];
   const side = Math.floor(entry.imageSize / PATCH_SIZE);
   return {
@@ -79,6 +88,8 @@ function rowOf(entry: CatalogEntry): CatalogRow {
   if (entry.timm) sources.push({ kind: 'hf', repo: `timm/${entry.timm}`, file: 'model.safetensors' });
   sources.push({ kind: 'url', url: `${RELEASES[entry.version]}/${entry.name}.pth` });
   return {
+    publisher: 'official',
+    task: 'classification',
     name: entry.name,
     aliases: [entry.timm, entry.transformers].filter((alias) => alias !== undefined),
     version: entry.version,
@@ -98,41 +109,63 @@ function rowOf(entry: CatalogEntry): CatalogRow {
   };
 }
 
-let rows: readonly CatalogRow[] | undefined;
+/** The evaluation transform is the official one; pre-training saw ImageNet's constants, whichever version. */
+function mmpretrainRowOf(entry: MmpretrainEntry): CatalogRow {
+  const { name, task, version, architecture, imageSize, classes } = entry;
+  const config = task === 'classification' ? configOf(entry) : undefined;
+  const constants = task === 'classification' ? version : 2;
+  return {
+    publisher: 'mmpretrain',
+    task,
+    name,
+    aliases: [entry.path.slice(entry.path.lastIndexOf('/') + 1, -'.pth'.length)],
+    version,
+    architecture,
+    imageSize,
+    classes,
+    ...(config && { config, ...complexity(config) }),
+    top1: entry.top1,
+    top5: entry.top5,
+    sources: [{ kind: 'url', url: `${OPENMMLAB}/${entry.path}` }],
+    preprocessing: officialPreprocessing(
+      constants,
+      [imageSize, imageSize],
+      `mmpretrain's ${task === 'classification' ? 'test pipeline' : 'constants'} of ${name}`,
+    ),
+  };
+}
 
-/** All rows, v1 before v2. */
-export function catalog(): readonly CatalogRow[] {
-  return (rows ??= CATALOG_DATA.map(rowOf));
+const rows = new Map<Publisher, readonly CatalogRow[]>();
+
+/** All rows of a publisher, v1 before v2. */
+export function catalog(publisher: Publisher = 'official'): readonly CatalogRow[] {
+  const known = rows.get(publisher);
+  if (known) return known;
+  const made = publisher === 'official' ? CATALOG_DATA.map(rowOf) : MMPRETRAIN_DATA.map(mmpretrainRowOf);
+  rows.set(publisher, made);
+  return made;
 }
 
 /**
  * The row of this name or alias; without a name, the default model (BEiT-base, ImageNet-22k → 1k, 224).
  * @throws UsageError that names the nearest rows
  */
-export function catalogRow(name: string = DEFAULT_CATALOG_NAME): CatalogRow {
-  const found = catalog().find((row) => row.name === name || row.aliases.includes(name));
+export function catalogRow(
+  name: string = DEFAULT_CATALOG_NAME,
+  publisher: Publisher = 'official',
+): CatalogRow {
+  const found = catalog(publisher).find((row) => row.name === name || row.aliases.includes(name));
   if (found) return found;
-  throw new UsageError(`no official checkpoint is called "${printable(name)}"`, {
-    next: `Nearest: ${nearestNames(name).join(', ')}. All of them: convert-beit list.`,
-  });
-}
-
-/**
- * Where the tool can read a row's weights from.
- * @throws InputError when it is published in a format that cannot be read here only
- */
-export function readableSource(row: CatalogRow): Extract<CatalogSource, { kind: 'hf' }> {
-  for (const source of row.sources) if (source.kind === 'hf') return source;
-  const urls = row.sources.map((source) => (source.kind === 'url' ? source.url : '')).join(', ');
-  throw new InputError(`${row.name} is published as a PyTorch file only (${urls}); safetensors is needed`, {
-    next: 'A .pth file cannot be read yet: download it, convert it to safetensors elsewhere, and give that file: --src <path>.',
+  const whose = publisher === 'official' ? 'official checkpoint' : 'checkpoint of mmpretrain';
+  throw new UsageError(`no ${whose} is called "${printable(name)}"`, {
+    next: `Nearest: ${nearestNames(name, 3, publisher).join(', ')}. All of them: convert-beit list.`,
   });
 }
 
 /** Up to `most` row names, the most alike first. */
-export function nearestNames(name: string, most = 3): string[] {
+export function nearestNames(name: string, most = 3, publisher: Publisher = 'official'): string[] {
   const wanted = name.trim().toLowerCase().slice(0, 100);
-  const scored = catalog().map((row) => ({
+  const scored = catalog(publisher).map((row) => ({
     name: row.name,
     score: Math.min(...[row.name, ...row.aliases].map((known) => dissimilarity(wanted, known))),
   }));

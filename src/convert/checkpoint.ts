@@ -1,10 +1,12 @@
 /**
  * What a container gives: tensors by the names in the file, and nothing about what they mean.
  */
-import type { ByteSource } from '../bytes.js';
-import { UsageError, printable } from '../errors.js';
+import { grouped, shortName, type ByteSource } from '../bytes.js';
+import { UsageError } from '../errors.js';
 import type { SourceFile } from '../model.js';
 import type { StateDict } from '../tensor.js';
+
+export { baseName, grouped, shortName } from '../bytes.js';
 
 export interface Checkpoint {
   /** name of the container: `safetensors`, `sharded safetensors`, `PyTorch (zip)`, … */
@@ -75,23 +77,7 @@ export function refuseChoice(source: ByteSource, { ema, key }: OpenOptions): voi
 /** Enough for every signature: tar's lies at byte 257, an index names its `weight_map` early. */
 export const HEAD_BYTES = 4096;
 
-/** The last part of a path or URL, as it is. */
-export function baseName(path: string): string {
-  const parts = path.split(/[\\/]/).filter((part) => part !== '');
-  return parts.at(-1) ?? path;
-}
-
-/** The last part of a path or URL, fit for a message. */
-export function shortName(source: Pick<ByteSource, 'name'> | string): string {
-  return printable(baseName(typeof source === 'string' ? source : source.name));
-}
-
 /** `1 byte`, `1,234 bytes`. */
 export function counted(count: number, one: string): string {
   return `${grouped(count)} ${count === 1 ? one : `${one}s`}`;
-}
-
-/** `1,234,567`, as messages show counts. */
-export function grouped(count: number | bigint): string {
-  return count.toLocaleString('en-US');
 }

@@ -4,7 +4,7 @@
 import { z } from 'zod';
 import type { ConfigHints } from '../infer-config.js';
 import { InputError, printable } from '../errors.js';
-import type { Preprocessing } from '../image.js';
+import type { Preprocessing } from '../preprocessing.js';
 
 /** What a config file tells. */
 export interface ModelInfo {

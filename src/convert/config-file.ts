@@ -7,10 +7,10 @@
 import { z } from 'zod';
 import type { ConfigHints } from '../infer-config.js';
 import { ConvertBeitError, InputError, listNames, printable } from '../errors.js';
+import { openFile } from '../file-source.js';
 import { shortName } from './checkpoint.js';
 import { COUNT, FLAG, count, pick, type Field, type ModelInfo } from './config-fields.js';
 import { decodeUtf8, parseJson } from './json.js';
-import { openFile } from './sources/file.js';
 import { isTimm, timmInfo } from './timm-config.js';
 
 export type { ModelInfo } from './config-fields.js';

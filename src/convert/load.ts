@@ -3,7 +3,7 @@
  */
 import type { BeitConfig } from '../beit.js';
 import { InputError } from '../errors.js';
-import { officialPreprocessing, type Preprocessing } from '../image.js';
+import { officialPreprocessing, type Preprocessing } from '../preprocessing.js';
 import type { BeitModel, SourceFile } from '../model.js';
 import { assess, type Assessment, type LoadOptions } from './assess.js';
 import { checkIndexBuffers } from './relative-position.js';

@@ -5,6 +5,7 @@ import { readdir, stat } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import type { ByteSource } from '../bytes.js';
 import { FormatError, InputError, listNames, printable } from '../errors.js';
+import { attempt, openFile } from '../file-source.js';
 import {
   HEAD_BYTES,
   baseName,
@@ -19,7 +20,6 @@ import { sharded } from './containers/sharded.js';
 import { torchLegacy } from './containers/torch-legacy.js';
 import { torchZip } from './containers/torch-zip.js';
 import { refuseForeign } from './recognise.js';
-import { attempt, openFile } from './sources/file.js';
 
 export type { Checkpoint, Container } from './checkpoint.js';
 
@@ -40,15 +40,21 @@ const PREFERRED: readonly RegExp[] = [
  *
  * @param path a file, or a folder with exactly one plausible checkpoint
  * @param options which weights of a file with several
+ * @param open opens `path` and the files beside it, when they are not simply on the disk; then `path` is no folder
  * @throws InputError if it is no checkpoint (the message says what it is instead)
  * @throws FormatError if it breaks the rules of its container
  */
-export async function openCheckpoint(path: string, options: OpenOptions = {}): Promise<Checkpoint> {
-  const file = await checkpointFile(path);
-  const source = await openFile(file);
+export async function openCheckpoint(
+  path: string,
+  options: OpenOptions = {},
+  open?: (path: string) => Promise<ByteSource>,
+): Promise<Checkpoint> {
+  const openPath = open ?? openFile;
+  const file = open ? path : await checkpointFile(path);
+  const source = await openPath(file);
   try {
     // Links are not resolved: a hub cache keeps the names in one folder and the bytes in another.
-    return await openSource(source, (name) => openFile(join(dirname(file), name)), options);
+    return await openSource(source, (name) => openPath(join(dirname(file), name)), options);
   } catch (error) {
     await source.close();
     throw error;

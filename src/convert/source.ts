@@ -1,53 +1,64 @@
 /** `--src`: its grammar, and how it becomes a file. */
 import { stat } from 'node:fs/promises';
 import { basename } from 'node:path';
-import { InputError, UsageError, printable } from '../errors.js';
-import { catalogRow, readableSource, type CatalogRow } from './catalog.js';
-import { resolveHub, type HubFile, type HubOptions } from './sources/hub.js';
+import type { ByteSource } from '../bytes.js';
+import { InputError, NetworkError, UsageError, printable } from '../errors.js';
+import { catalogRow, type CatalogRow, type CatalogSource, type Publisher } from './catalog.js';
+import type { HubFile, HubOptions } from './sources/hub.js';
 import { isRepo, isRepoFile, isRevision } from './sources/hub-names.js';
 
 /** What `--src` names; nothing has been looked up yet. */
 export type Source =
-  | { readonly kind: 'official'; /** default row when absent */ readonly name?: string }
+  | { readonly kind: Publisher; /** default row when absent */ readonly name?: string }
   | { readonly kind: 'hf'; readonly repo: string; readonly revision?: string; readonly file?: string }
+  | { readonly kind: 'url'; readonly url: string }
   | { readonly kind: 'file'; readonly path: string };
 
 export type ResolveOptions = HubOptions;
 
-/** A source as a file on this machine. */
+/** A source as a file on this machine; with `open`, as one that is read where it is. */
 export interface ResolvedSource {
   /** weights, or the `*.index.json` of their shards */
   readonly path: string;
-  /** for provenance: `hf:<owner>/<repo>@<commit>/<file>`, or the file's name (never a path of this machine) */
+  /** opens `path` and what lies beside it, when that is not simply the file of that path */
+  readonly open?: (path: string) => Promise<ByteSource>;
+  /**
+   * for provenance: `hf:<owner>/<repo>@<commit>/<file>`, an address without its query, or the file's name (never a path
+   * of this machine)
+   */
   readonly id: string;
   /** of the hub's repository */
   readonly commit?: string;
   /** of the file at `path` as its hub states it; local files are hashed while they are read */
   readonly sha256?: string;
+  /** digits that its name says its sha256 begins with, where that has not been checked yet */
+  readonly sha256Prefix?: string;
   readonly row?: CatalogRow;
   /** all files that came along: shards, `config.json` */
   readonly files?: readonly HubFile[];
 }
 
 const FORMS =
-  'A source is: official, official:<name>, hf:<owner>/<repo>[@<revision>][/<file>], or the path of a local file ' +
-  '(./official for a file of that name).';
+  'A source is: official, official:<name>, mmpretrain:<name>, hf:<owner>/<repo>[@<revision>][/<file>], https://<address>, ' +
+  'or the path of a local file (./official for a file of that name).';
 
 /**
- * @param text `official` | `official:<name>` | `hf:<owner>/<repo>[@<revision>][/<file>]` | a local path. A `/` in a
- *   revision is written `%2F`, except in the hub's own `refs/pr/<n>` and `refs/convert/<name>`
+ * @param text `official` | `official:<name>` | `mmpretrain:<name>` | `hf:<owner>/<repo>[@<revision>][/<file>]` |
+ *   `https://…` | a local path. A `/` in a revision is written `%2F`, except in the hub's own `refs/pr/<n>` and
+ *   `refs/convert/<name>`
  * @throws UsageError
  */
 export function parseSource(text: string): Source {
   if (text.trim() === '' || text.includes('\0')) throw new UsageError('the source is empty', { next: FORMS });
   if (text === 'official') return { kind: 'official' };
-  if (text.startsWith('official:')) {
-    const name = text.slice('official:'.length);
+  const row = /^(official|mmpretrain):(.*)$/s.exec(text);
+  if (row || text === 'mmpretrain') {
+    const [, kind, name] = row ?? ['', text, ''];
     if (name === '')
-      throw new UsageError('"official:" lacks a name', { next: 'See the names: convert-beit list.' });
-    return { kind: 'official', name };
+      throw new UsageError(`"${kind}:" lacks a name`, { next: 'See the names: convert-beit list.' });
+    return { kind: kind as Publisher, name };
   }
-  if (/^(?:hf|https?):\/\//i.test(text)) throw urlError(text);
+  if (/^(?:hf|https?):\/\//i.test(text)) return parseAddress(text);
   if (text.startsWith('hf:')) return parseHub(text);
   const scheme = /^([a-z][a-z0-9+.-]+):\/\//i.exec(text);
   if (scheme) {
@@ -82,48 +93,145 @@ function parseHub(text: string): Extract<Source, { kind: 'hf' }> {
   };
 }
 
-/** An address is not read; if it is one of the hub's, what to write instead is known. */
-function urlError(text: string): UsageError {
+/** An address; one of the hub's pages or files is the hub's. */
+function parseAddress(text: string): Source {
   const hub =
-    /^(?:hf:\/\/|https?:\/\/(?:www\.)?(?:huggingface\.co|hf\.co)\/)([^/@?#]+\/[^/@?#]+)(?:\/(?:resolve|blob|raw|tree)\/([^/?#]+)(?:\/([^?#]+))?)?\/?(?:[?#].*)?$/i.exec(
+    /^(?:hf:\/\/|https:\/\/(?:www\.)?(?:huggingface\.co|hf\.co)\/)([^/@?#]+\/[^/@?#]+)(?:\/(?:resolve|blob|raw|tree)\/([^/?#]+)(?:\/([^?#]+))?)?\/?(?:[?#].*)?$/i.exec(
       text,
     );
   if (hub && isRepo(hub[1])) {
     const [, repo, revision, file] = hub;
-    const same = `hf:${repo}${revision && revision !== 'main' ? `@${revision}` : ''}${file ? `/${file}` : ''}`;
-    return new UsageError(`"${printable(text)}" is an address; addresses cannot be read`, {
-      next: `Write ${printable(same)} instead.`,
-    });
+    return parseHub(`hf:${repo}${revision ? `@${revision}` : ''}${file ? `/${decoded(file)}` : ''}`);
   }
-  return new UsageError(`"${printable(text)}": addresses cannot be read yet`, {
-    next: `Download the file first and give its path. ${FORMS}`,
+  const wrong = (what: string, next: string): UsageError => new UsageError(what, { next });
+  let url: URL;
+  try {
+    url = new URL(text);
+  } catch {
+    throw wrong(`"${printable(text)}" is not a complete address`, FORMS);
+  }
+  if (url.username || url.password) {
+    throw wrong(
+      `the address at ${printable(url.host)} holds a user name or a password, which are not sent`,
+      'Download the file with another program and give its path.',
+    );
+  }
+  if (url.protocol === 'https:' || (url.protocol === 'http:' && isLoopback(url.hostname))) {
+    return { kind: 'url', url: text };
+  }
+  throw url.protocol === 'http:'
+    ? wrong(
+        `"${printable(text)}": http is read from this machine only; on the way from another one anybody could change the weights`,
+        'Give the https address, or download the file, check it, and give its path.',
+      )
+    : wrong(`"${printable(text)}" is not a repository on the hub`, FORMS);
+}
+
+function decoded(path: string): string {
+  try {
+    return decodeURIComponent(path);
+  } catch {
+    return path;
+  }
+}
+
+function isLoopback(host: string): boolean {
+  return host === 'localhost' || host === '[::1]' || /^127(?:\.\d{1,3}){3}$/.test(host);
+}
+
+/**
+ * Find the file; download it if it is somewhere else and not in a cache (with `stream`, find out how to read it there).
+ *
+ * @throws UsageError for a name that the catalog lacks; InputError when there is no such file, or nothing readable;
+ *   NetworkError, EnvironmentError, InterruptedError from a server
+ */
+export async function resolveSource(source: Source, options: ResolveOptions = {}): Promise<ResolvedSource> {
+  switch (source.kind) {
+    case 'file':
+      return await resolveFile(source.path);
+    case 'hf':
+      return await resolveHubSource(source, options);
+    case 'url':
+      return await resolveUrlSource(source.url, options);
+    default:
+      return await resolveRow(catalogRow(source.name, source.kind), options);
+  }
+}
+
+/** From the first place that has it. */
+async function resolveRow(row: CatalogRow, options: ResolveOptions): Promise<ResolvedSource> {
+  const failures: NetworkError[] = [];
+  for (const place of row.sources) {
+    const where = placeName(place);
+    if (failures.length > 0)
+      options.onNote?.(`${failures.at(-1)!.message}; taking upstream's own file, ${where}`);
+    try {
+      const found =
+        place.kind === 'hf'
+          ? await resolveHubSource(place, options)
+          : { ...(await resolveUrlSource(mirrored(place.url, options.env), options)), id: placeName(place) };
+      return { ...found, row };
+    } catch (error) {
+      if (!(error instanceof NetworkError)) throw error;
+      failures.push(error);
+    }
+  }
+  if (failures.length === 1) throw failures[0];
+  throw new NetworkError(`${row.name} cannot be had: ${failures.map(({ message }) => message).join('; ')}`, {
+    next: failures[0].next,
+    cause: failures.at(-1),
   });
 }
 
 /**
- * Find the file; download it if it is on the hub and not in the cache.
- *
- * @throws UsageError for a name that the catalog lacks; InputError when there is no such file, or nothing readable;
- *   NetworkError, EnvironmentError, InterruptedError from the hub
+ * A published file's address, or the same below `CONVERT_BEIT_MIRROR` (for networks that reach neither GitHub nor
+ * OpenMMLab, and for tests): `<mirror>/<host>/<path>`.
  */
-export async function resolveSource(source: Source, options: ResolveOptions = {}): Promise<ResolvedSource> {
-  if (source.kind === 'file') return resolveFile(source.path);
-  if (source.kind === 'hf') return resolveHubSource(source, options);
-  const row = catalogRow(source.name);
-  return { ...(await resolveHubSource(readableSource(row), options)), row };
+function mirrored(url: string, env: NodeJS.ProcessEnv = process.env): string {
+  const mirror = env.CONVERT_BEIT_MIRROR;
+  if (!mirror) return url;
+  if (!/^https?:\/\//i.test(mirror) || parseAddress(mirror).kind !== 'url') {
+    throw new UsageError(`CONVERT_BEIT_MIRROR is "${printable(mirror)}"; an https address is needed`, {
+      next: 'Correct or unset it.',
+    });
+  }
+  const { host, pathname } = new URL(url);
+  return `${mirror.replace(/\/+$/, '')}/${host}${pathname}`;
+}
+
+function placeName(place: CatalogSource): string {
+  return place.kind === 'hf' ? `hf:${place.repo}` : place.url;
+}
+
+async function resolveUrlSource(url: string, options: ResolveOptions): Promise<ResolvedSource> {
+  const { resolveUrl } = await import('./sources/url.js');
+  const { origin, pathname } = new URL(url);
+  return { ...(await resolveUrl(url, options)), id: printable(`${origin}${pathname}`, 300) };
 }
 
 async function resolveHubSource(
   source: Omit<Extract<Source, { kind: 'hf' }>, 'kind'>,
   options: ResolveOptions,
 ): Promise<ResolvedSource> {
+  const { resolveHub } = await import('./sources/hub.js');
   const model = await resolveHub(source, options);
   return {
     path: model.main.path,
+    ...openerOf(model.files),
     id: `hf:${model.repo}@${model.commit}/${model.main.file}`,
     commit: model.commit,
     ...(model.main.sha256 !== undefined && { sha256: model.main.sha256 }),
     files: model.files,
+  };
+}
+
+/** Files that stayed on the hub are opened there, whatever lies beside them in the cache from the disk. */
+function openerOf(files: readonly HubFile[]): Pick<ResolvedSource, 'open'> {
+  const remote = new Map(files.flatMap((file) => (file.open ? [[file.path, file.open] as const] : [])));
+  if (remote.size === 0) return {};
+  return {
+    open: async (path) =>
+      await (remote.get(path)?.() ?? import('../file-source.js').then(({ openFile }) => openFile(path))),
   };
 }
 

@@ -5,7 +5,8 @@
  */
 import { z } from 'zod';
 import { printable } from '../errors.js';
-import type { Interpolation, Preprocessing } from '../image.js';
+import type { Preprocessing } from '../preprocessing.js';
+import type { Interpolation } from '../resample.js';
 import { COUNT, count, pick, type Field, type ModelInfo } from './config-fields.js';
 
 /** Fields of a timm hub config that say something about the weights and the pictures. */

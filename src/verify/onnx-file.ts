@@ -4,7 +4,7 @@
 import { basename, dirname, join } from 'node:path';
 import type { ByteSource } from '../bytes.js';
 import { FormatError, InputError, printable } from '../errors.js';
-import { openRegularFile } from './file-source.js';
+import { openFile } from '../file-source.js';
 import {
   Budget,
   expectWire,
@@ -59,10 +59,10 @@ const FOREIGN_GRAPH_FIELDS: ReadonlyMap<number, string> = new Map([
  * @throws InputError if there is no such file; FormatError if it breaks a rule; EnvironmentError if it can't be read
  */
 export async function openOnnxFile(path: string): Promise<OnnxFile> {
-  const source = await openRegularFile(path, { links: 'follow' });
+  const source = await openFile(path);
   try {
     return await readOnnxFile(source, (name) =>
-      openRegularFile(join(dirname(path), name), { links: 'refuse' }),
+      openFile(join(dirname(path), name), { links: 'refuse', label: name }),
     );
   } catch (error) {
     await source.close();

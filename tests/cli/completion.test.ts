@@ -9,14 +9,14 @@ import { runCompiled } from './harness.js';
 
 const folder = mkdtempSync(join(tmpdir(), 'convert-beit-completion-'));
 const script = join(folder, 'completion.bash');
-let names: string[] = [];
+let sources: string[] = [];
 
 beforeAll(async () => {
   const { stdout, code } = await runCompiled(['completion', 'bash']);
   expect(code).toBe(0);
   writeFileSync(script, stdout);
   const listed = await runCompiled(['list', '--json']);
-  names = (JSON.parse(listed.stdout) as { models: { name: string }[] }).models.map((model) => model.name);
+  sources = (JSON.parse(listed.stdout) as { models: { src: string }[] }).models.map((model) => model.src);
 });
 afterAll(() => {
   rmSync(folder, { recursive: true });
@@ -41,7 +41,10 @@ function complete(line: string, wordBreaks = ' \t\n"\'><=;|&(:'): string[] {
 }
 
 const COMMANDS = ['convert', 'verify', 'inspect', 'diff', 'list', 'completion', 'help'];
-const v2Large = () => names.filter((name) => name.startsWith('beitv2_large'));
+const v2Large = () =>
+  sources.flatMap((source) =>
+    source.startsWith('official:beitv2_large') ? [source.slice('official:'.length)] : [],
+  );
 
 describe.skipIf(process.platform === 'win32')('bash completes', () => {
   it.each<[string, string, () => string[]]>([
@@ -55,7 +58,7 @@ describe.skipIf(process.platform === 'win32')('bash completes', () => {
       () => ['--no-reduce-range', '--no-clobber', '--no-verify'],
     ],
     ['an option of a command', 'convert-beit list --', () => ['--json', '--verbose', '--help']],
-    ['sources', 'convert-beit --src ', () => ['official', ...names.map((name) => `official:${name}`), 'hf:']],
+    ['sources', 'convert-beit --src ', () => ['official', ...sources, 'hf:']],
     ['names after the colon, which bash has already', 'convert-beit --src official:beitv2_l', v2Large],
     ['--src=', 'convert-beit --src=official:beitv2_l', v2Large],
     ['the source of inspect', 'convert-beit inspect official:beitv2_l', v2Large],
@@ -81,7 +84,7 @@ describe.skipIf(process.platform === 'win32')('bash completes', () => {
 });
 
 describe('every shell’s script', () => {
-  const model = describeProgram(createProgram({} as never), ['some_model']);
+  const model = describeProgram(createProgram({} as never), ['official:some_model']);
   it.each(['bash', 'zsh', 'fish'])('%s knows every command, option and catalog name', async (shell) => {
     const { stdout, stderr, code } = await runCompiled(['completion', shell]);
     expect({ stderr, code }).toEqual({ stderr: '', code: 0 });
@@ -92,7 +95,7 @@ describe('every shell’s script', () => {
         expect(stdout).toContain(shell === 'fish' ? `-l ${long.slice(2)}` : long);
       }
     }
-    for (const name of names) expect(stdout).toContain(`official:${name}`);
+    for (const source of sources) expect(stdout).toContain(source);
   });
 
   it('is made from the commands: values are known by their kind', () => {

@@ -72,6 +72,7 @@ describe('convert hands its options to the pipeline', () => {
       program.commands.find((command) => command.name() === name)!.options.map((option) => option.long);
     const shared = [
       '--src',
+      '--stream',
       '--config',
       '--beit-version',
       '--layout',

@@ -1,7 +1,8 @@
 /** The catalog against the figures that others published. */
 import { describe, expect, it } from 'vitest';
-import { catalog, catalogRow, nearestNames, readableSource } from '../../src/convert/catalog.js';
-import { InputError, UsageError } from '../../src/errors.js';
+import { catalog, catalogRow, nearestNames } from '../../src/convert/catalog.js';
+import { digestInName } from '../../src/convert/sources/url-cache.js';
+import { UsageError } from '../../src/errors.js';
 
 /** parameters, FLOPs: mmpretrain `configs/beit/metafile.yml` (first two rows) and counts of timm models. */
 const FIGURES = [
@@ -94,15 +95,62 @@ describe('catalog', () => {
       }),
     );
   });
+});
 
-  it('says where a checkpoint without safetensors is', () => {
-    const row = catalogRow('beit_large_patch16_224_pt22k_ft1k');
-    const url =
-      'https://github.com/addf400/files/releases/download/v1.0/beit_large_patch16_224_pt22k_ft1k.pth';
-    expect(() => readableSource(row)).toThrow(InputError);
-    expect(() => readableSource(row)).toThrow(url);
-    expect(() => readableSource(row)).toThrow(
-      expect.objectContaining({ next: expect.stringMatching(/\.pth file cannot be read yet.*--src <path>/) }),
+describe("mmpretrain's catalog", () => {
+  const rows = catalog('mmpretrain');
+
+  it('has the published classifiers and pre-trainings, each name and alias once', () => {
+    expect(rows.map(({ version, task }) => `${version} ${task}`).sort()).toEqual([
+      ...['1 classification', '1 classification', '1 pre-training'],
+      ...['2 classification', '2 classification', '2 pre-training'],
+    ]);
+    const names = rows.flatMap((row) => [row.name, ...row.aliases]);
+    expect(new Set(names).size).toBe(names.length);
+  });
+
+  // addresses: mmpretrain `configs/beit/metafile.yml` and `configs/beitv2/metafile.yml`
+  it.each([
+    [
+      'beit-base-p16_beit-in21k-pre_3rdparty_in1k',
+      'mmclassification/v0/beit/beit-base_3rdparty_in1k_20221114-c0a4df23.pth',
+    ],
+    [
+      'beit-base-p16_beitv2-in21k-pre_3rdparty_in1k',
+      'mmclassification/v0/beit/beitv2-base_3rdparty_in1k_20221114-73e11905.pth',
+    ],
+    [
+      'beit-base-p16_beitv2-pre_8xb128-coslr-100e_in1k',
+      'mmselfsup/1.x/beitv2/beitv2_vit-base-p16_8xb256-amp-coslr-300e_in1k/vit-base-p16_ft-8xb128-coslr-100e_in1k/vit-base-p16_ft-8xb128-coslr-100e_in1k_20221212-d1c0789e.pth',
+    ],
+    [
+      'beit_beit-base-p16_8xb256-amp-coslr-300e_in1k',
+      'mmselfsup/1.x/beit/beit_vit-base-p16_8xb256-amp-coslr-300e_in1k/beit_vit-base-p16_8xb256-amp-coslr-300e_in1k_20221128-ab79e626.pth',
+    ],
+  ])('%s is at its published address, under its file name too', (name, path) => {
+    const row = catalogRow(name, 'mmpretrain');
+    expect(row.sources).toEqual([{ kind: 'url', url: `https://download.openmmlab.com/${path}` }]);
+    const stem = path.split('/').at(-1)!.replace('.pth', '');
+    expect(catalogRow(stem, 'mmpretrain')).toBe(row);
+    expect(digestInName(`${stem}.pth`)).toBe(stem.slice(-8));
+  });
+
+  it('classifiers have figures, pre-trainings have none', () => {
+    expect(rows.filter((row) => row.task === 'classification').map((row) => row.parameters)).toEqual(
+      new Array(4).fill(86_530_984),
+    );
+    for (const row of rows.filter((one) => one.task === 'pre-training')) {
+      expect(row).toMatchObject({ classes: 0, preprocessing: { mean: [0.485, 0.456, 0.406] } });
+      expect(row.parameters).toBeUndefined();
+    }
+  });
+
+  it('an unknown name is told with the nearest', () => {
+    expect(() => catalogRow('beitv2-base_3rdparty', 'mmpretrain')).toThrow(
+      expect.objectContaining({
+        constructor: UsageError,
+        next: expect.stringMatching(/^Nearest: beit-base-p16_beitv2-in21k-pre_3rdparty_in1k,/),
+      }),
     );
   });
 });

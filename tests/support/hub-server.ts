@@ -6,12 +6,14 @@
  */
 import { createHash } from 'node:crypto';
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
-import type { AddressInfo } from 'node:net';
+import type { AddressInfo, Socket } from 'node:net';
 
 export interface StoredFile {
   readonly content: Buffer;
   /** kept on the CDN; otherwise the hub itself sends it */
   readonly lfs?: boolean;
+  /** of a content that is too large to be hashed for every request */
+  readonly sha256?: string;
   /** what the API states, when that is not the truth */
   readonly stated?: Record<string, unknown>;
 }
@@ -62,6 +64,7 @@ export class HubServer {
   readonly #repo: string;
   #cut: { readonly at: number; readonly cut: () => void } | undefined;
   readonly #onCut = (at: number, cut: () => void): void => void (this.#cut = { at, cut });
+  readonly #sockets = new Set<Socket>();
   #hub!: Server;
   #cdn!: Server;
 
@@ -73,6 +76,9 @@ export class HubServer {
     const server = new HubServer(repo);
     server.#hub = await listen((request, response) => server.#onHub(request, response));
     server.#cdn = await listen((request, response) => server.#onCdn(request, response));
+    for (const each of [server.#hub, server.#cdn]) {
+      each.on('connection', (socket: Socket) => server.#sockets.add(socket));
+    }
     return server;
   }
 
@@ -82,6 +88,11 @@ export class HubServer {
 
   get cdn(): string {
     return addressOf(this.#cdn);
+  }
+
+  /** All bytes that ever left, headers and API answers too. */
+  get bytesWritten(): number {
+    return [...this.#sockets].reduce((sum, socket) => sum + socket.bytesWritten, 0);
   }
 
   /**
@@ -94,7 +105,7 @@ export class HubServer {
     this.#cut = undefined;
   }
 
-  /** Requests for the content of a file, as `hub /… bytes=5-`. */
+  /** Ranges asked of the storage, as `bytes=5-`. */
   ranges(): string[] {
     return this.seen.filter((one) => one.on === 'cdn').map((one) => one.range ?? 'all');
   }
@@ -151,7 +162,9 @@ export class HubServer {
         const file = this.files.get(path);
         if (!file) return [];
         const size = file.content.length;
-        const lfs = file.lfs ? { oid: sha256(file.content), size, pointerSize: 134 } : undefined;
+        const lfs = file.lfs
+          ? { oid: file.sha256 ?? sha256(file.content), size, pointerSize: 134 }
+          : undefined;
         return [{ type: 'file', path, size, oid: gitBlobId(file.content), lfs, ...file.stated }];
       });
       sendJson(response, found);
@@ -167,7 +180,7 @@ export class HubServer {
       const location = `${this.cdn}/${encodeURIComponent(rest.slice(slash + 1))}?Signature=secret`;
       response.writeHead(302, {
         location,
-        'x-linked-etag': `"${sha256(file.content)}"`,
+        'x-linked-etag': `"${file.sha256 ?? sha256(file.content)}"`,
         'x-repo-commit': this.commit,
       });
       response.end();
@@ -207,19 +220,20 @@ function sendBytes(
   fault: Fault | undefined,
   onCut: (at: number, cut: () => void) => void,
 ): number {
-  const range = fault?.ignoreRange ? undefined : /^bytes=(\d+)-$/.exec(request.headers.range ?? '');
+  const range = fault?.ignoreRange ? undefined : /^bytes=(\d+)-(\d*)$/.exec(request.headers.range ?? '');
   const start = range ? Number(range[1]) : 0;
   if (start >= content.length && range) {
     response.writeHead(416, { 'content-range': `bytes */${content.length}` }).end();
     return 0;
   }
-  let body = Buffer.from(content.subarray(start));
+  const last = range?.[2] ? Math.min(Number(range[2]), content.length - 1) : content.length - 1;
+  let body = Buffer.from(content.subarray(start, last + 1));
   if (fault?.damage) body[0] ^= 1;
   const extra = fault?.surplus === undefined ? undefined : Buffer.alloc(fault.surplus);
   if (extra) body = Buffer.concat([body, extra]);
   response.writeHead(range ? 206 : 200, {
     ...(extra ? {} : { 'content-length': String(body.length) }),
-    ...(range ? { 'content-range': `bytes ${start}-${content.length - 1}/${content.length}` } : {}),
+    ...(range ? { 'content-range': `bytes ${start}-${last}/${content.length}` } : {}),
     ...fault?.headers,
   });
   const end = fault?.cutAfter ?? fault?.stallAfter;

@@ -17,7 +17,7 @@ import { EnvironmentError, FormatError } from '../../src/errors.js';
 import type { ProgressEvent } from '../../src/progress.js';
 import { runOnnx } from '../../src/verify/runtime.js';
 import { readSafetensors } from '../../src/convert/containers/safetensors.js';
-import { openFile } from '../../src/convert/sources/file.js';
+import { openFile } from '../../src/file-source.js';
 import { readFloat32 } from '../../src/tensor.js';
 import { goldenPath } from '../convert/goldens.js';
 import { editOnnx } from '../support/onnx-edit.js';

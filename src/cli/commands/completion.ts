@@ -24,7 +24,7 @@ Examples:
         import('../completion.js'),
         deps.loadPipeline(),
       ]);
-      const names = listCatalog().map((entry) => entry.name);
+      const names = listCatalog().map((entry) => entry.src);
       deps.stdout.write(await completionScript(shell, command.parent ?? command, names));
     });
 }

@@ -25,8 +25,11 @@ export const SOURCES_HELP = `
 Sources:
   official                 the default official model: BEiT-base, ImageNet-22k to 1k, 224×224
   official:<name>          any row of convert-beit list
+  mmpretrain:<name>        OpenMMLab's rows of convert-beit list
   hf:<owner>/<repo>[@<revision>][/<file>]
                            a repository on the Hugging Face hub
+  https://<address>        a file anywhere; -<8 hex digits> at the end of its
+                           name are checked as the start of its sha256
   <path>                   a checkpoint file, or the folder it is in`;
 
 export function convertCommand(deps: CliDeps): Command {
@@ -36,6 +39,7 @@ export function convertCommand(deps: CliDeps): Command {
     )
     .addOption(OPTIONS.src())
     .addOption(OPTIONS.out())
+    .addOption(OPTIONS.stream())
     .addOption(OPTIONS.to())
     .addOption(OPTIONS.drop())
     .addOption(OPTIONS.config())

@@ -13,8 +13,13 @@ export function inspectCommand(deps: CliDeps): Command {
   return new Command('inspect')
     .description('show what a checkpoint is: layout, config, parameters, FLOPs, every tensor')
     .addArgument(
-      new Argument('<source>', 'official, official:<name>, hf:<owner>/<repo>, or a path').argParser(text),
+      new Argument(
+        '<source>',
+        'official, official:<name>, hf:<owner>/<repo>, https://…, or a path',
+      ).argParser(text),
     )
+    .addOption(OPTIONS.stream().default(undefined).hideHelp())
+    .addOption(OPTIONS.noStream())
     .addOption(OPTIONS.config())
     .addOption(OPTIONS.layout())
     .addOption(OPTIONS.beitVersion())
@@ -37,9 +42,9 @@ Examples:
     .action(async (src: string, flags: InspectFlags) => {
       const session = new Session(deps, flags);
       const { inspect } = await session.pipeline();
-      const { configPath, layout, version, ema, key } = sourceOptions({ ...flags, src });
+      const { configPath, layout, version, ema, key, stream } = sourceOptions({ ...flags, src });
       const inspection = await session.work((common) =>
-        inspect({ src, configPath, layout, version, ema, key, stats: flags.stats, ...common }),
+        inspect({ src, configPath, layout, version, ema, key, stream, stats: flags.stats, ...common }),
       );
       await session.answer(inspection, async () =>
         (await import('../show/inspection.js')).showInspection(inspection, session),

@@ -6,7 +6,7 @@ import { Session } from '../session.js';
 
 export function listCommand(deps: CliDeps): Command {
   return new Command('list')
-    .description('list the published official checkpoints')
+    .description('list the published checkpoints')
     .addOption(OPTIONS.json())
     .addOption(OPTIONS.verbose())
     .addHelpText(

@@ -16,6 +16,7 @@ export function verifyCommand(deps: CliDeps): Command {
     .description('verify an existing ONNX file against the checkpoint it was made from')
     .addArgument(new Argument('<model>', 'the ONNX file').argParser(text))
     .addOption(OPTIONS.src())
+    .addOption(OPTIONS.stream())
     .addOption(OPTIONS.config())
     .addOption(OPTIONS.layout())
     .addOption(OPTIONS.beitVersion())

@@ -8,6 +8,7 @@ import { formatCount } from '../text.js';
 import type { View } from './sections.js';
 
 const percent = (value: number | undefined): string => (value === undefined ? '-' : value.toFixed(1));
+const count = (value: number | undefined): string => (value === undefined ? '-' : formatCount(value));
 
 export function showCatalog(
   models: readonly CatalogEntry[],
@@ -27,12 +28,12 @@ export function showCatalog(
         { title: 'from', optional: 7, shrinkTo: 10, cut: 'end' },
       ],
       rows: models.map((model) => [
-        model.name + (model.isDefault ? ' *' : ''),
+        (model.publisher === 'official' ? model.name : model.src) + (model.isDefault ? ' *' : ''),
         `v${model.version}`,
         String(model.imageSize),
-        String(model.classes),
-        formatCount(model.parameters),
-        formatCount(model.flops),
+        model.task === 'classification' ? String(model.classes) : model.task,
+        count(model.parameters),
+        count(model.flops),
         percent(model.top1),
         percent(model.top5),
         printable(model.source),
@@ -45,7 +46,12 @@ export function showCatalog(
   return [
     ...lines,
     '',
-    ...(chosen ? [`* --src official; any other row: --src official:<name>`] : []),
+    ...(chosen
+      ? ['* --src official; any other row: --src official:<name>, where no other prefix is shown']
+      : []),
+    ...(models.some((model) => model.task === 'pre-training')
+      ? ['pre-training: weights without a classifier; convert-beit inspect shows what they hold']
+      : []),
     ...(hidden.length > 0
       ? [style.dim(`no room for ${hidden.join(', ')}: see --json, or a wider terminal`)]
       : []),

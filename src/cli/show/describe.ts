@@ -4,7 +4,7 @@
 import type { BeitConfig, Kind } from '../../beit.js';
 import { formatBytes } from '../../bytes.js';
 import { printable } from '../../errors.js';
-import type { Preprocessing } from '../../image.js';
+import type { Preprocessing } from '../../preprocessing.js';
 import type { PortSummary } from '../../pipeline.js';
 import { formatCount, formatInteger } from '../text.js';
 

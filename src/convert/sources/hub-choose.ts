@@ -62,12 +62,14 @@ function pickTorch(names: readonly string[]): string[] {
   );
 }
 
-/** The shards that an index names, beside it. What else an index must be is for its reader to check. */
+/**
+ * The shards that an index names, beside it. What else an index must be is for its reader to check.
+ * @param id what messages call the index
+ */
 export async function shardsOf(
   index: { readonly file: string; readonly path: string },
-  wanted: Wanted,
+  id: string,
 ): Promise<string[]> {
-  const id = hubId({ ...wanted, file: index.file });
   const map: unknown = await readFile(index.path, 'utf8')
     .then((text) => (JSON.parse(text) as { weight_map?: unknown } | null)?.weight_map)
     .catch(() => undefined);

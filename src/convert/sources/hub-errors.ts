@@ -44,7 +44,7 @@ const CAUSES = new Map([
 export function explain(error: unknown, wanted: Wanted, settings: HubSettings): ConvertBeitError {
   if (error instanceof RequestFailure) {
     return error.status === undefined
-      ? noAnswer(error, settings)
+      ? noAnswer(error, waysOn(settings))
       : refused(error, error.status, wanted, settings);
   }
   return new NetworkError(
@@ -53,9 +53,10 @@ export function explain(error: unknown, wanted: Wanted, settings: HubSettings): 
   );
 }
 
-function noAnswer(failure: RequestFailure, settings: HubSettings): NetworkError {
+/** @param ways the sentence that says how else to go on */
+export function noAnswer(failure: RequestFailure, ways: string): NetworkError {
   const { code } = failure;
-  const details = { next: waysOn(settings), cause: failure };
+  const details = { next: ways, cause: failure };
   if (code === undefined) return new NetworkError(`${failure.url}: ${failure.message}`, details);
   if (isCertificateCode(code)) {
     return new NetworkError(`${failure.url}: the server's certificate is not trusted (${code})`, {
@@ -123,8 +124,11 @@ function refused(
   );
 }
 
-/** The file system refused something in the cache. */
-export function cacheError(cause: unknown, path: string): unknown {
+/**
+ * The file system refused something in the cache.
+ * @param variable environment variable that says where the cache is
+ */
+export function cacheError(cause: unknown, path: string, variable = 'HF_HUB_CACHE'): unknown {
   const code = (cause as NodeJS.ErrnoException | undefined)?.code;
   if (typeof code !== 'string' || !(cause instanceof Error) || !('syscall' in cause)) return cause;
   const where = printable(path, 300);
@@ -132,8 +136,8 @@ export function cacheError(cause: unknown, path: string): unknown {
     code === 'ENOSPC' || code === 'EDQUOT'
       ? [
           'the disk is full',
-          'Free room, or set HF_HUB_CACHE to a folder on a larger disk; the download goes on where it stopped.',
+          `Free room, or set ${variable} to a folder on a larger disk; the download goes on where it stopped.`,
         ]
-      : ['the cache cannot be written', 'Set HF_HUB_CACHE to a folder that can be written.'];
+      : ['the cache cannot be written', `Set ${variable} to a folder that can be written.`];
   return new EnvironmentError(`${where}: ${what} (${code})`, { next, cause });
 }

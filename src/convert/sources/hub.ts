@@ -5,9 +5,10 @@
  */
 import { createHash } from 'node:crypto';
 import { createReadStream } from 'node:fs';
-import { setTimeout as delay } from 'node:timers/promises';
 import type { PathInfo } from '@huggingface/hub';
+import type { ByteSource } from '../../bytes.js';
 import { FormatError, NetworkError, printable } from '../../errors.js';
+import { httpContext, type NetworkOptions } from './context.js';
 import { download, type DownloadHooks } from './download.js';
 import { FIRST_CHOICE, isShardIndex, pickWeights, shardsOf } from './hub-choose.js';
 import { RepoCache, type CachedFile } from './hub-cache.js';
@@ -22,7 +23,7 @@ import {
   type HttpContext,
 } from './hub-http.js';
 import { folderOf, isBlobId, isCommit, isRepoFile } from './hub-names.js';
-import { hubSettings } from './hub-settings.js';
+import { isOutage } from './outage.js';
 
 /** What to get; names have the grammar of `hub-names.ts`. */
 export interface HubRequest {
@@ -34,21 +35,17 @@ export interface HubRequest {
   readonly file?: string | undefined;
 }
 
-export interface HubOptions extends DownloadHooks {
-  readonly signal?: AbortSignal | undefined;
-  /** where `HF_*` are read; `process.env` by default */
-  readonly env?: NodeJS.ProcessEnv | undefined;
-  readonly fetch?: typeof fetch | undefined;
-  /** longest silence of a server in milliseconds, 60 s by default */
-  readonly silence?: number | undefined;
-  /** replaces the waiting between two attempts */
-  readonly sleep?: ((milliseconds: number) => Promise<void>) | undefined;
+export interface HubOptions extends DownloadHooks, NetworkOptions {
+  /** weights that are not in the cache stay on the hub and are read from there */
+  readonly stream?: boolean | undefined;
 }
 
-/** One file in the cache. */
+/** One file in the cache, or, with `open`, on the hub. */
 export interface HubFile {
   readonly file: string;
+  /** where it is in the cache, or would be */
   readonly path: string;
+  readonly open?: () => Promise<ByteSource>;
   readonly bytes: number;
   /** what the hub states, compared with the bytes when they were downloaded; absent for large files of unknown origin */
   readonly sha256: string | undefined;
@@ -78,21 +75,8 @@ const INDEX_LIMIT = 64 * 1024 * 1024;
  *   EnvironmentError when the cache can't be written; InterruptedError
  */
 export async function resolveHub(wanted: HubRequest, options: HubOptions = {}): Promise<HubModel> {
-  const settings = await hubSettings(options.env);
-  const { signal } = options;
-  const sleep =
-    options.sleep ?? ((milliseconds) => delay(milliseconds, undefined, { signal }).catch(() => undefined));
-  const context: HttpContext = {
-    settings,
-    fetch: options.fetch ?? fetch,
-    signal,
-    silence: options.silence ?? 60_000,
-    sleep: async (milliseconds) => {
-      await sleep(milliseconds);
-      throwIfStopped(signal);
-    },
-  };
-  throwIfStopped(signal);
+  const context = await httpContext(options);
+  throwIfStopped(options.signal);
   return new HubSession(wanted, context, options).resolve();
 }
 
@@ -102,16 +86,18 @@ class HubSession {
   readonly #file: string | undefined;
   readonly #context: HttpContext;
   readonly #hooks: DownloadHooks;
+  readonly #stream: boolean;
   readonly #cache: RepoCache;
   /** set when no request may be made any more, with the reason why */
   #offline: { readonly reason: string; readonly cause?: unknown } | undefined;
 
-  constructor(wanted: HubRequest, context: HttpContext, hooks: DownloadHooks) {
+  constructor(wanted: HubRequest, context: HttpContext, options: HubOptions) {
     this.#repo = wanted.repo;
     this.#revision = wanted.revision ?? DEFAULT_REVISION;
     this.#file = wanted.file;
     this.#context = context;
-    this.#hooks = hooks;
+    this.#hooks = options;
+    this.#stream = options.stream ?? false;
     this.#cache = new RepoCache(context.settings.cacheDir, wanted.repo);
     if (context.settings.offline) this.#offline = { reason: 'HF_HUB_OFFLINE is set' };
   }
@@ -127,7 +113,7 @@ class HubSession {
     const files = await this.#obtain(commit, [file], file === config ? [] : [config]);
     const main = files[0];
     if (isShardIndex(file)) {
-      files.push(...(await this.#obtain(commit, await shardsOf(main, this.#wanted), [])));
+      files.push(...(await this.#obtain(commit, await shardsOf(main, hubId({ ...this.#wanted, file })), [])));
     }
     return { repo: this.#repo, revision: this.#revision, commit, main, files };
   }
@@ -193,6 +179,7 @@ class HubSession {
   /** Files in the cache, downloaded if need be; in the order asked for, optional ones only where they exist. */
   async #obtain(commit: string, needed: readonly string[], optional: readonly string[]): Promise<HubFile[]> {
     const asked = [...new Set([...needed, ...optional])];
+    const remote = new Map<string, HubFile>();
     const cached = new Map<string, CachedFile>();
     const unknown: string[] = [];
     for (const file of asked) {
@@ -208,6 +195,10 @@ class HubSession {
     }
     for (const file of unknown) {
       const info = stated?.get(file);
+      if (info && this.#stream && !file.endsWith('.json')) {
+        remote.set(file, this.#remoteFile(commit, info));
+        continue;
+      }
       if (info) await this.#fetchFile(commit, info, needed.includes(file));
       else if (stated) await this.#cache.markAbsent(commit, file);
       else
@@ -215,7 +206,8 @@ class HubSession {
       const found = await this.#cache.find(commit, file);
       if (found) cached.set(file, found);
     }
-    return Promise.all([...cached].sort(byOrderOf(asked)).map(([file, found]) => hubFile(file, found)));
+    const files = await Promise.all([...cached].map(([file, found]) => hubFile(file, found)));
+    return [...files, ...remote.values()].sort((a, b) => asked.indexOf(a.file) - asked.indexOf(b.file));
   }
 
   /** What the hub states about files; `undefined` without network when none of them is indispensable. */
@@ -256,14 +248,14 @@ class HubSession {
       this.#hooks.onNote?.(`${text}; going on without it`);
       return;
     }
-    const path = file.split('/').map(encodeURIComponent).join('/');
     try {
       await download(
         {
-          url: `${this.#context.settings.endpoint}/${this.#repo}/resolve/${commit}/${path}`,
+          url: this.#address(commit, file),
           label: printable(file),
           blobId,
           bytes,
+          stater: 'the hub',
           blobPath: this.#cache.blobPath(blobId),
           lockPath: this.#cache.lockPath(blobId),
         },
@@ -276,6 +268,29 @@ class HubSession {
         throw explain(error, { ...this.#wanted, file }, this.#context.settings);
       throw cacheError(error, this.#cache.folder);
     }
+  }
+
+  #address(commit: string, file: string): string {
+    const path = file.split('/').map(encodeURIComponent).join('/');
+    return `${this.#context.settings.endpoint}/${this.#repo}/resolve/${commit}/${path}`;
+  }
+
+  #remoteFile(commit: string, { file, bytes, blobId }: StatedFile): HubFile {
+    const path = this.#cache.snapshotPath(commit, file);
+    const id = { ...this.#wanted, file };
+    const remote = {
+      url: this.#address(commit, file),
+      name: hubId({ ...id, revision: commit }),
+      bytes,
+      explain: (failure: unknown) => explain(failure, id, this.#context.settings),
+    };
+    return {
+      file,
+      path,
+      bytes,
+      sha256: blobId.length === 64 ? blobId : undefined,
+      open: async () => (await import('./http-source.js')).openHttp(remote, this.#context),
+    };
   }
 
   /** `fetch` for the library: ours, with its repetitions and limits, behind the standard signature. */
@@ -350,14 +365,4 @@ async function hubFile(file: string, found: CachedFile): Promise<HubFile> {
     sha256 = hash.digest('hex');
   }
   return { file, path: found.path, bytes: found.bytes, sha256 };
-}
-
-function byOrderOf(names: readonly string[]): (a: [string, unknown], b: [string, unknown]) => number {
-  return ([a], [b]) => names.indexOf(a) - names.indexOf(b);
-}
-
-/** The hub could not be reached or is in trouble: what the cache holds may stand in. A refusal is no such thing. */
-function isOutage(error: unknown): boolean {
-  if (!(error instanceof RequestFailure)) return false;
-  return error.status === undefined ? error.code !== undefined : error.status === 429 || error.status >= 500;
 }

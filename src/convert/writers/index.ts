@@ -5,6 +5,7 @@ import { stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { prepareDigest, sha256Of, takeFileDigest } from '../../digest.js';
 import { UsageError, printable } from '../../errors.js';
+import { openFile } from '../../file-source.js';
 import type { BeitModel } from '../../model.js';
 import {
   SOURCE_FILES_KEY,
@@ -16,7 +17,6 @@ import {
 import { pieceLength, writePieces, type Deferred, type Piece } from '../../sink.js';
 import type { Layout } from '../layout.js';
 import { LAYOUTS } from '../layouts/index.js';
-import { openFile } from '../sources/file.js';
 import { containerOf, type WeightsContainer } from './container.js';
 import type { Expressed } from './express.js';
 import type { PickleValue } from './pickle.js';

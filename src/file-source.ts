@@ -1,13 +1,12 @@
 /**
- * A local file as a {@link ByteSource}.
+ * A local file as a {@link ByteSource}: a checkpoint that is read, or a written file that is checked.
  */
 import { constants } from 'node:fs';
-import { open, stat, type FileHandle } from 'node:fs/promises';
+import { lstat, open, stat, type FileHandle } from 'node:fs/promises';
 import type { Stats } from 'node:fs';
-import type { ByteSource, LocalFile } from '../../bytes.js';
-import { fileIdentity } from '../../digest.js';
-import { ConvertBeitError, EnvironmentError, FormatError, InputError, printable } from '../../errors.js';
-import { grouped, shortName } from '../checkpoint.js';
+import { checkRange, grouped, shortName, type ByteSource, type LocalFile } from './bytes.js';
+import { fileIdentity } from './digest.js';
+import { ConvertBeitError, EnvironmentError, FormatError, InputError, printable } from './errors.js';
 
 /** A checkpoint has hundreds of small tensors: one read of this size serves neighbours that are asked for in order. */
 const WINDOW_BYTES = 1024 * 1024;
@@ -16,21 +15,31 @@ const FIRST_WINDOW_BYTES = 64 * 1024;
 /** From here on a read of its own costs less than copying out of the window. */
 const DIRECT_BYTES = 256 * 1024;
 
+export interface OpenFileOptions {
+  /** symbolic links are followed (a file somebody names, the default) or refused (a data file that a model names) */
+  readonly links?: 'follow' | 'refuse';
+  /** what messages call the file; its path by default */
+  readonly label?: string;
+}
+
 /**
- * Open a regular file (links are followed) for reading by ranges.
+ * Open a regular file for reading by ranges.
  *
  * @throws InputError if there is no such file, or it is a folder, a device, a pipe or a socket
  * @throws EnvironmentError if the system refuses (permission, I/O error)
  */
-export async function openFile(path: string): Promise<ByteSource> {
+export async function openFile(path: string, options: OpenFileOptions = {}): Promise<ByteSource> {
+  const { links = 'follow', label = path } = options;
   // Asked before opening: opening a FIFO for reading waits for a writer, opening a device may do anything.
-  refuseIrregular(path, await attempt(path, 'open', () => stat(path)));
+  refuseIrregular(label, await attempt(path, 'open', () => (links === 'follow' ? stat : lstat)(path)));
+  // O_NOFOLLOW and O_NONBLOCK do not exist on every system.
+  const noFollow = links === 'refuse' ? (constants.O_NOFOLLOW ?? 0) : 0;
   const handle = await attempt(path, 'open', () =>
-    open(path, constants.O_RDONLY | (constants.O_NONBLOCK ?? 0)),
+    open(path, constants.O_RDONLY | noFollow | (constants.O_NONBLOCK ?? 0)),
   );
   try {
     const found = await attempt(path, 'open', () => handle.stat());
-    refuseIrregular(path, found); // it may have been replaced in between
+    refuseIrregular(label, found); // it may have been replaced in between
     return new FileSource(path, found.size, handle);
   } catch (error) {
     await handle.close();
@@ -57,7 +66,7 @@ class FileSource implements ByteSource {
   }
 
   async read(start: number, end: number): Promise<Uint8Array> {
-    this.#check(start, end);
+    checkRange(this, start, end);
     const length = end - start;
     // The slow allocator neither zeroes nor shares: the bytes belong to the caller and start aligned.
     const target = length < DIRECT_BYTES ? new Uint8Array(length) : Buffer.allocUnsafeSlow(length);
@@ -66,7 +75,7 @@ class FileSource implements ByteSource {
   }
 
   async readInto(target: Uint8Array, start: number): Promise<void> {
-    this.#check(start, start + target.length);
+    checkRange(this, start, start + target.length);
     await this.#fill(target, start);
   }
 
@@ -113,22 +122,15 @@ class FileSource implements ByteSource {
       done += bytesRead;
     }
   }
-
-  #check(start: number, end: number): void {
-    if (!(start >= 0 && start <= end && end <= this.size)) {
-      throw new FormatError(
-        `bytes [${start}, ${end}) lie outside of ${shortName(this)} (${grouped(this.size)} bytes)`,
-      );
-    }
-  }
 }
 
-function refuseIrregular(path: string, found: Stats): void {
+function refuseIrregular(label: string, found: Stats): void {
   if (found.isFile()) return;
-  const name = printable(path);
+  const name = printable(label);
   if (found.isDirectory()) {
     throw new InputError(`${name} is a folder, not a file`, { next: 'Give the checkpoint file in it.' });
   }
+  if (found.isSymbolicLink()) throw new InputError(`${name} is a symbolic link, not a file`);
   const kind = found.isFIFO()
     ? 'a named pipe (FIFO)'
     : found.isSocket()

@@ -5,6 +5,7 @@ import type { BeitConfig, Kind } from './beit.js';
 import type { ByteSource } from './bytes.js';
 import { InputError, printable } from './errors.js';
 import type { Preprocessing } from './preprocessing.js';
+import type { Resized } from './resizing.js';
 import type { StateDict } from './tensor.js';
 
 /** One file that was read. */
@@ -39,6 +40,10 @@ export interface BeitModel {
   readonly config: BeitConfig;
   /** exactly `inventory(config)`: canonical names, as read, in the source's own dtype */
   readonly tensors: StateDict;
+  /** tensors whose values are not in the source: canonical name → how they were made of it */
+  readonly derived?: ReadonlyMap<string, string>;
+  /** what it was before it was resized */
+  readonly resized?: Resized;
   /** source name of every canonical tensor (`backbone.layers.0.ln1.bias` → `blocks.0.norm1.bias`) */
   readonly sourceNames: ReadonlyMap<string, string>;
   /** tensors of the source that are not weights and are rebuilt: index buffers, by source name */

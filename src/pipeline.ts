@@ -188,8 +188,9 @@ export async function verify(options: VerifyOptions): Promise<VerifyResult> {
     let model: BeitModel | undefined;
     try {
       const resolved = await resolve(options);
-      model = await load(resolved, options);
-      const measured = await measure(options.model, model, options, resolved);
+      const asked = await likeTheFile(options);
+      model = await load(resolved, asked);
+      const measured = await measure(options.model, model, asked, resolved);
       const sha256 = await sha256Of(file, options.signal);
       const sources = new Map<string, string>();
       for (const { name, source, sha256: known } of model.provenance.files) {
@@ -397,6 +398,9 @@ function loadOptions(resolved: ResolvedSource, options: SourceOptions): LoadOpti
     ema: options.ema,
     key: options.key,
     layout: options.layout,
+    imageSize: options.imageSize,
+    patchSize: options.patchSize,
+    resize: options.resize,
     version: options.version ?? row?.version,
     ...(row && {
       versionEvidence: `catalog row ${row.name}`,
@@ -425,6 +429,24 @@ async function load(
   }
   for (const note of model.notes) options.onNote?.(note);
   return model;
+}
+
+/** Resize the source as the written file says it was resized; what is asked for in words comes first. */
+async function likeTheFile(options: VerifyOptions): Promise<VerifyOptions> {
+  const { readResizing } = await import('./verify/resizing.js');
+  const recorded = await readResizing(options.model);
+  if (recorded === undefined) return options;
+  const { imageSize, patchSize, method } = recorded;
+  const asked = { imageSize, patchSize, resize: method, ...withoutUndefined(options) };
+  const size = `${asked.imageSize.join('×')} with patches of ${asked.patchSize}`;
+  options.onNote?.(
+    `${printable(basename(options.model))} is recorded as resized: so is the source, to ${size} (${asked.resize})`,
+  );
+  return asked;
+}
+
+function withoutUndefined<T extends object>(options: T): T {
+  return Object.fromEntries(Object.entries(options).filter(([, value]) => value !== undefined)) as T;
 }
 
 /** A file that was read where it is could not be held against its name before all of it had come. */

@@ -14,6 +14,7 @@ import type { ModuleCost } from './modules.js';
 import type { PrecisionName } from './precision.js';
 import type { OnProgress } from './progress.js';
 import type { WeightStatistics } from './statistics.js';
+import type { Resized, ResizeMethod } from './resizing.js';
 import type { ParityReport } from './verify/report.js';
 
 /** What every verb takes. */
@@ -44,6 +45,12 @@ export interface SourceOptions extends CommonOptions {
   readonly key?: string;
   /** `official`, `timm`, `transformers` or `mmpretrain`; detected by default */
   readonly layout?: string;
+  /** `[height, width]` in pixels: resize to this */
+  readonly imageSize?: readonly [number, number];
+  /** side of a patch in pixels: resize to this */
+  readonly patchSize?: number;
+  /** whose arithmetic resizes; `unilm` by default */
+  readonly resize?: ResizeMethod;
 }
 
 /** How the written file is checked. */
@@ -122,6 +129,8 @@ export interface SourceSummary {
   readonly version?: 1 | 2;
   readonly versionEvidence: string;
   readonly config: BeitConfig;
+  /** what it was before it was resized to `config` */
+  readonly resized?: Resized;
   readonly parameters: number;
   readonly flops: number;
   readonly preprocessing: Preprocessing;
@@ -248,7 +257,7 @@ export interface CatalogEntry {
 
 /** @param sha256 by file name */
 export function sourceSummary(model: BeitModel, sha256: ReadonlyMap<string, string>): SourceSummary {
-  const { provenance, config, preprocessing, notes } = model;
+  const { provenance, config, resized, preprocessing, notes } = model;
   return {
     id: provenance.id,
     ...(provenance.commit === undefined ? {} : { commit: provenance.commit }),
@@ -263,6 +272,7 @@ export function sourceSummary(model: BeitModel, sha256: ReadonlyMap<string, stri
     ...(provenance.version === undefined ? {} : { version: provenance.version }),
     versionEvidence: provenance.versionEvidence,
     config,
+    ...(resized && { resized }),
     ...complexity(config),
     preprocessing,
     notes,

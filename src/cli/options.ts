@@ -4,6 +4,7 @@
 import { InvalidArgumentError, Option } from 'commander';
 import { printable } from '../errors.js';
 import { PRECISIONS, type PrecisionName } from '../precision.js';
+import { MOST_PIXELS, RESIZE_METHODS, type ResizeMethod } from '../resizing.js';
 
 /** What can stand where a value is expected; shell completion is made from it. */
 export type ValueKind = 'source' | 'file' | 'none';
@@ -42,6 +43,18 @@ export function text(value: string): string {
     throw new InvalidArgumentError(`Its value is missing; a file of that name is ./${value}.`);
   }
   return value;
+}
+
+/** `384` or `384x640` (height first), in pixels. */
+export function imageSize(value: string): readonly [number, number] {
+  const sides = /^(\d{1,5})(?:[x×](\d{1,5}))?$/i.exec(value);
+  const [height, width] = [Number(sides?.[1]), Number(sides?.[2] ?? sides?.[1])];
+  if (!(height >= 1 && height <= MOST_PIXELS && width >= 1 && width <= MOST_PIXELS)) {
+    throw new InvalidArgumentError(
+      `It must be N or HxW, whole numbers of pixels from 1 to ${MOST_PIXELS}, such as 384 or 384x640.`,
+    );
+  }
+  return [height, width];
 }
 
 function texts(value: string, before: readonly string[] | undefined): string[] {
@@ -175,6 +188,16 @@ export const OPTIONS = {
       '--key <path>',
       'where in a PyTorch file the weights are, such as model or trainer.state_dict',
     ).argParser(text),
+  imgSize: () =>
+    make('--img-size <size>', 'resize to this image size in pixels: N or HxW').argParser(imageSize),
+  patchSize: () =>
+    make('--patch-size <n>', 'resize the patch kernels to this side in pixels').argParser(
+      integer(1, MOST_PIXELS),
+    ),
+  resize: () =>
+    make('--resize <method>', 'whose arithmetic resizes the positions (default: unilm)').choices(
+      RESIZE_METHODS,
+    ),
   threads: () =>
     make('--threads <n>', 'processor cores the verification may use').argParser(integer(1, 1024)),
   stats: () => make('--stats', 'read the weights too: range, mean, spread, and what is unusual'),
@@ -193,6 +216,9 @@ export interface SourceFlags {
   readonly key?: string;
   readonly beitVersion?: '1' | '2';
   readonly stream?: boolean;
+  readonly imgSize?: readonly [number, number];
+  readonly patchSize?: number;
+  readonly resize?: ResizeMethod;
   readonly samples?: number;
   readonly seed?: number;
   readonly image?: readonly string[];
@@ -217,6 +243,9 @@ export function sourceOptions(flags: SourceFlags) {
     ema: flags.ema,
     key: flags.key,
     stream: flags.stream,
+    imageSize: flags.imgSize,
+    patchSize: flags.patchSize,
+    resize: flags.resize,
     samples: flags.samples,
     seed: flags.seed,
     images: flags.image,

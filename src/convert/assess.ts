@@ -9,6 +9,7 @@ import type { ByteSource } from '../bytes.js';
 import { inferConfig, type ConfigHints } from '../infer-config.js';
 import { ConvertBeitError, LayoutError, UsageError, printable } from '../errors.js';
 import type { Preprocessing } from '../preprocessing.js';
+import type { ResizeMethod } from '../resizing.js';
 import type { Tensor } from '../tensor.js';
 import { shortName, type Checkpoint } from './checkpoint.js';
 import type { ModelInfo } from './config-fields.js';
@@ -53,6 +54,12 @@ export interface LoadOptions {
   readonly labels?: readonly string[];
   /** what to do with one table for all blocks; `keep` by default */
   readonly sharedTable?: 'keep' | 'spread';
+  /** `[height, width]` in pixels: resize to this; `hints.imageSize` is what the source has */
+  readonly imageSize?: readonly [number, number];
+  /** side of a patch in pixels: resize to this */
+  readonly patchSize?: number;
+  /** whose arithmetic; `unilm` by default */
+  readonly resize?: ResizeMethod;
   /** name of a layout; detected by default */
   readonly layout?: string;
   /** the averaged weights of a PyTorch file */

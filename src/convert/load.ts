@@ -49,7 +49,11 @@ export async function loadModel(path: string, options: LoadOptions = {}): Promis
       notes,
       close: () => checkpoint.close(),
     };
-    return options.sharedTable === 'spread' ? spreadSharedTable(model) : model;
+    const spread = options.sharedTable === 'spread' ? spreadSharedTable(model) : model;
+    const { imageSize, patchSize, resize } = options;
+    if (imageSize === undefined && patchSize === undefined && resize === undefined) return spread;
+    const { resizeModel } = await import('./resize/model.js');
+    return resizeModel(spread, { imageSize, patchSize, method: resize });
   } catch (error) {
     await found.checkpoint.close();
     throw error;

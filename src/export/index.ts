@@ -7,6 +7,7 @@ import { SourceDigest, takeFileDigest, type FileDigest } from '../digest.js';
 import { FormatError, printable } from '../errors.js';
 import type { BeitModel } from '../model.js';
 import { keepPlaces, precision, type PrecisionName } from '../precision.js';
+import { RESIZE_RECORD, resizeRecord } from '../resizing.js';
 import { pieceLength, writePieces, type Piece, type WriteOptions } from '../sink.js';
 import { resolveTask, type Task } from '../task.js';
 import { buildGraph } from './build.js';
@@ -295,7 +296,7 @@ function metadata(
   toolVersion: string,
   sha256: ReadonlyMap<string, string> | (() => Promise<ReadonlyMap<string, string>>),
 ): MetadataEntry[] {
-  const { provenance, config, preprocessing, labels } = model;
+  const { provenance, config, resized, preprocessing, labels } = model;
   const digests = (hex: ReadonlyMap<string, string>): string =>
     JSON.stringify(
       provenance.files.map(({ name, source }) => ({ name, bytes: source.size, sha256: hex.get(name) })),
@@ -311,6 +312,7 @@ function metadata(
     ...entry('source_container', provenance.container),
     ...entry('beit_version', provenance.version?.toString()),
     ...entry('config', JSON.stringify(config)),
+    ...(resized ? [{ key: RESIZE_RECORD, value: resizeRecord(resized, config) }] : []),
     ...entry('preprocessing', JSON.stringify(preprocessing)),
     ...entry('labels', labels ? JSON.stringify(labels) : undefined),
     {

@@ -48,6 +48,9 @@ export function convertCommand(deps: CliDeps): Command {
     .addOption(OPTIONS.sharedBias())
     .addOption(OPTIONS.ema())
     .addOption(OPTIONS.key())
+    .addOption(OPTIONS.imgSize())
+    .addOption(OPTIONS.patchSize())
+    .addOption(OPTIONS.resize())
     .addOption(OPTIONS.opset())
     .addOption(OPTIONS.externalData())
     .addOption(OPTIONS.link())
@@ -74,6 +77,7 @@ export function convertCommand(deps: CliDeps): Command {
 Examples:
   convert-beit --src official --out model.onnx
   convert-beit --src official:beitv2_base_patch16_224_pt1k_ft21kto1k --out v2.onnx --image cat.jpg
+  convert-beit --src official --img-size 384 --out model-384.onnx
   convert-beit --src ./checkpoint.safetensors --config ./config.json --out model.onnx --json
   convert-beit --src official --out model.onnx --dtype fp32,fp16,q8,q4
   convert-beit --src official --out beit.pth

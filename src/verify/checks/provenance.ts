@@ -1,5 +1,6 @@
 /**
- * Every initializer that carries a source tensor's name has the source's bytes, bit for bit.
+ * Every initializer that carries a source tensor's name has the source's bytes, bit for bit; one that was resized has
+ * the bytes that resizing the source gives again.
  */
 import { FormatError, listNames } from '../../errors.js';
 import type { BeitModel } from '../../model.js';
@@ -71,7 +72,8 @@ export async function checkProvenance(
         `${name} is ${describeWritten(written)} in the file; the source gives ${describeTensor(source)}`,
       );
     } else {
-      const difference = await compareBytes(source, written, buffers, (bytes) => {
+      const origin = model.derived?.has(name) ? 'as recomputed from the source' : 'in the source';
+      const difference = await compareBytes(source, written, origin, buffers, (bytes) => {
         signal?.throwIfAborted();
         progress(done + bytes);
       });
@@ -85,9 +87,8 @@ export async function checkProvenance(
     }
     done += byteLength(source);
   }
-  const widened = [...model.tensors.values()].filter(({ dtype }) => dtype !== 'F32').length;
   const converted = pairs.filter(({ weight }) => weight.form !== 'float32').length;
-  const own = widened > 0 ? `the source's values (${widened} widened to float32)` : "the source's own bytes";
+  const own = whatWasCompared(model);
   const detail = `${pairs.length} tensors, ${formatBytes(total)}: ${
     converted > 0 ? `${own}, ${converted} of them rounded to the nearest their form can hold` : own
   }`;
@@ -105,6 +106,18 @@ export async function checkProvenance(
   };
 }
 
+function whatWasCompared({ tensors, derived = new Map() }: BeitModel): string {
+  const stored = [...tensors].filter(([name]) => !derived.has(name));
+  const widened = stored.filter(([, { dtype }]) => dtype !== 'F32').length;
+  const own = widened > 0 ? `the source's values (${widened} widened to float32)` : "the source's own bytes";
+  const made = new Map<string, number>();
+  for (const [name, how] of derived) if (tensors.has(name)) made.set(how, (made.get(how) ?? 0) + 1);
+  return [
+    own,
+    ...[...made].map(([how, count]) => `${count} ${how}: compared with recomputed values`),
+  ].join('; ');
+}
+
 function describeWritten({ dtype, dataType, dims }: OnnxInitializer): string {
   return `${dtype?.name.toLowerCase() ?? `type ${dataType}`}[${dims.join(', ')}]`;
 }
@@ -113,6 +126,7 @@ function describeWritten({ dtype, dataType, dims }: OnnxInitializer): string {
 async function compareBytes(
   source: Tensor,
   { stored }: OnnxInitializer,
+  origin: string,
   buffers: { source: Buffer; written: Buffer },
   onBytes: (done: number) => void,
 ): Promise<string | undefined> {
@@ -124,7 +138,7 @@ async function compareBytes(
       const [a, b] = [wordsOf(expected), wordsOf(found)];
       for (let i = 0; i < a.length; i++) {
         if (a[i] === b[i]) continue;
-        if (differing === 0) first = describeElement(source.shape, at / 4 + i, a, b, i);
+        if (differing === 0) first = describeElement(source.shape, at / 4 + i, a, b, i, origin);
         differing += 1;
       }
     }
@@ -178,6 +192,7 @@ function describeElement(
   expected: Uint32Array,
   found: Uint32Array,
   i: number,
+  origin: string,
 ): string {
   const place: number[] = [];
   let rest = index;
@@ -189,5 +204,5 @@ function describeElement(
     const number = new Float32Array(bytesOf(words.slice(i, i + 1)).buffer)[0];
     return Object.is(number, -0) ? '-0' : String(Number(number.toPrecision(9)));
   };
-  return `element [${place.join(', ')}] is ${value(found)}, ${value(expected)} in the source`;
+  return `element [${place.join(', ')}] is ${value(found)}, ${value(expected)} ${origin}`;
 }

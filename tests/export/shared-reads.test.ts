@@ -127,7 +127,7 @@ describe('SharedReads', () => {
     const broken: Tensor = {
       dtype: 'F32',
       shape: [MEGABYTE],
-      // eslint-disable-next-line require-yield
+       
       async *chunks() {
         await Promise.resolve();
         throw new Error('unreadable');

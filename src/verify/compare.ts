@@ -6,7 +6,7 @@
  * What `max |error| / expected rms float32 noise` may be. Derivation and measurements:
  * `docs/decisions/0002-parity-tolerances.md`.
  */
-export const NOISE_UNITS_ALLOWED = 48;
+export const NOISE_UNITS_ALLOWED = 32;
 
 /** Direction of the logit vector; follows from the bound above for every sound model, and reads well in a report. */
 export const COSINE_NEEDED = 1 - 1e-6;

@@ -16,7 +16,7 @@
  *   {@link attentionVariance}.
  * - GELU: var(h) = mean gelu'(z)^2 var(z) + rounding of z, of erf and of the result: see {@link GELU_ROUNDING}.
  * - LayerScale multiplies by gamma^2 and rounds. Mean pooling divides by the number of tokens: errors of different
- *   tokens are independent apart from the share that attention spreads over all of them ({@link POOL_SHARE}).
+ *   tokens are independent apart from what attention brings to all of them ({@link poolShare}).
  *
  * The estimate costs about 1 % of the oracle's time. It is no bound: the maximum over K outputs is about
  * sqrt(2 ln K) times the rms, and implementations differ by the order of their sums.
@@ -145,5 +145,13 @@ export function attentionVariance(of: HeadStatistics, out: Float64Array, outAt: 
  */
 export const GELU_ROUNDING = { erf: 0.25 * 0.5 * UNIT2, result: 2 * ROUND } as const;
 
-/** Variance of the mean over n tokens / (variance of a token / n). */
-export const POOL_SHARE = 2;
+/**
+ * Variance of the mean over n tokens / (variance of a token / n). Errors of different tokens are independent (1), apart
+ * from what attention brings to all of them: where the queries look at the same tokens, they get the same errors.
+ *
+ * @param together tokens * sum over keys of (mean probability)^2, mean over the heads of the layer where it is largest:
+ *   1 for flat attention, the number of tokens where all queries look at one
+ */
+export function poolShare(together: number): number {
+  return 1 + together;
+}

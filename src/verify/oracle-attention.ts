@@ -67,6 +67,7 @@ export function attentionTask(memory: OracleMemory, { tables }: AttentionPhase, 
   const scoreRows = { data: scores, at: 0, stride: tokens };
   multiplyAdd({ data: wide, at: qAt, stride }, { data: wide, at: kAt, stride }, scoreRows, tokens, d, tokens);
   const softmaxed = softmax(scratch, tables, head);
+  memory.partial[task] = together(scratch);
 
   const outAt = image * tokens * width + head * d;
   const out = { data: a, at: outAt, stride: width };
@@ -84,6 +85,20 @@ export function attentionTask(memory: OracleMemory, { tables }: AttentionPhase, 
   attentionVariance({ tokens, q, k, v, outSquare, ...softmaxed }, s, at);
   const kappa = dotNoise(width) * UNIT * UNIT;
   for (let c = 0; c < d; c++) s[at + c] += kappa * outSquare[c];
+}
+
+/**
+ * How much the queries of a head look at the same tokens: tokens * sum over keys of (mean probability)^2. 1 = every
+ * token is looked at alike, `tokens` = all look at one.
+ */
+function together({ geometry: { tokens }, scores }: Scratch): number {
+  const means = new Float64Array(tokens);
+  for (let at = 0; at < tokens * tokens; at += tokens) {
+    for (let key = 0; key < tokens; key++) means[key] += scores[at + key];
+  }
+  let squares = 0;
+  for (let key = 0; key < tokens; key++) squares += means[key] * means[key];
+  return squares / tokens;
 }
 
 /** Add the position biases and normalise each query's scores, in place. */

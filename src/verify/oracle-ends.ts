@@ -2,7 +2,7 @@
  * The two ends of the oracle's network: pixels to tokens, tokens to logits. Little work, done in the calling thread.
  */
 import type { BeitConfig } from '../beit.js';
-import { POOL_SHARE, ROUND, UNIT, dotNoise, driftNoise, normRounding, normVariance } from './noise.js';
+import { ROUND, UNIT, dotNoise, driftNoise, normRounding, normVariance } from './noise.js';
 import { widest, type OracleMemory } from './oracle-memory.js';
 
 /**
@@ -111,6 +111,7 @@ export function pool(
   image: number,
   weight: Float64Array,
   bias: Float64Array,
+  share: number,
 ): Pooled {
   const { x, v, r, geometry } = memory;
   const { tokens, width } = geometry;
@@ -133,7 +134,7 @@ export function pool(
     errors[c] =
       count === 1
         ? variances
-        : (POOL_SHARE * variances) / count ** 2 +
+        : (share * variances) / count ** 2 +
           (dotNoise(count) * UNIT * UNIT * squares) / count ** 2 +
           driftNoise(count) * UNIT * UNIT * mean * mean;
   }

@@ -5,7 +5,7 @@
 import type { BeitConfig } from '../beit.js';
 import type { StateDict } from '../tensor.js';
 import { squaredMultiply } from './kernels.js';
-import { ROUND, UNIT, dotNoise } from './noise.js';
+import { ROUND, UNIT, dotNoise, poolShare } from './noise.js';
 import { embed, normTokens, pool, totalVariance, unfold, type Pooled } from './oracle-ends.js';
 import { SLOPE_STEP, widest, type LinearPhase, type OracleMemory } from './oracle-memory.js';
 import type { Team } from './oracle-team.js';
@@ -38,6 +38,8 @@ type Step = Pick<LinearPhase, 'from' | 'to' | 'then'> & Partial<Pick<LinearPhase
 export class Forward {
   readonly #hidden: Float64Array[] = [];
   readonly #hiddenNoise: number[] = [];
+  /** per image: how much the queries look at the same tokens, mean over the heads of the layer where they do most */
+  readonly #together: Float64Array;
 
   constructor(
     private readonly config: BeitConfig,
@@ -46,7 +48,9 @@ export class Forward {
     private readonly team: Team,
     private readonly weights: WeightStream,
     private readonly options: OracleOptions,
-  ) {}
+  ) {
+    this.#together = new Float64Array(memory.geometry.batch);
+  }
 
   async run(input: Float32Array | Float64Array): Promise<OracleResult> {
     const { config, memory, options } = this;
@@ -106,7 +110,9 @@ export class Forward {
     ];
     if (config.tokenNorm && config.pooledNorm) normTokens(memory, config, ...(await norm('ln1')));
     const [weight, bias] = await norm(config.pooledNorm ? 'ln2' : 'ln1');
-    const pooled = Array.from({ length: batch }, (_, image) => pool(memory, config, image, weight, bias));
+    const pooled = Array.from({ length: batch }, (_, image) =>
+      pool(memory, config, image, weight, bias, poolShare(this.#together[image])),
+    );
     const { logits, noise } = await this.#head(pooled);
     const features = new Float64Array(batch * config.hiddenSize);
     pooled.forEach((each, image) => features.set(each.features, image * config.hiddenSize));
@@ -138,6 +144,7 @@ export class Forward {
     this.#noteHidden(await this.#norm(of.ln1));
     await this.#linear(of.qkvBias, { from: 'a', to: 'wide', then: 'nothing' });
     await this.team.run({ kind: 'attention', tables });
+    this.#noteTogether();
     await this.#linear(of.projBias, { from: 'a', to: 'o', then: 'residual', gamma: of.gamma1 });
     this.#joinNoise(of.gamma1);
     await this.#norm(of.ln2);
@@ -184,6 +191,16 @@ export class Forward {
         depth,
       });
       if (firstRow + rows === outputs) return;
+    }
+  }
+
+  #noteTogether(): void {
+    const { partial, geometry } = this.memory;
+    const { batch, heads } = geometry;
+    for (let image = 0; image < batch; image++) {
+      let sum = 0;
+      for (let head = 0; head < heads; head++) sum += partial[image * heads + head];
+      this.#together[image] = Math.max(this.#together[image], sum / heads);
     }
   }
 

@@ -76,7 +76,7 @@ describe('verify --against', () => {
     const check = report.checks.at(-1)!;
     expect(check).toMatchObject({ name: 'against', passed: true, findings: [] });
     expect(check.detail).toMatch(
-      /^[\w.-]+, 2 inputs: [0-4]\.\d of 48 noise units allowed, max \|difference\| \d\.\de-[67]$/,
+      /^[\w.-]+, 2 inputs: [0-4]\.\d of 32 noise units allowed, max \|difference\| \d\.\de-[67]$/,
     );
     expect(report.verdict).toBe('passed');
   });

@@ -8,6 +8,7 @@ import {
   driftNoise,
   normRounding,
   normVariance,
+  poolShare,
 } from '../../src/verify/noise.js';
 import { runOracle } from '../../src/verify/oracle.js';
 import { gelu } from '../../src/verify/erf.js';
@@ -219,6 +220,37 @@ function counter(count: number, value: (i: number) => number): () => number {
   let i = -1;
   return () => value((i = (i + 1) % count));
 }
+
+describe('the mean over tokens', () => {
+  // One head that copies what it looks at: queries share errors where they share keys.
+  it.each([
+    ['flat attention', (): number[] => new Array<number>(24).fill(1 / 24), 1],
+    [
+      'all look at one token',
+      (): number[] => Array.from({ length: 24 }, (_, key) => (key === 3 ? 1 : 0)),
+      24,
+    ],
+    [
+      'all look at four tokens',
+      (): number[] => Array.from({ length: 24 }, (_, key) => (key < 4 ? 0.25 : 0)),
+      6,
+    ],
+  ])('%s', (_, row, together) => {
+    const tokens = 24;
+    const next = gaussian(17);
+    const p = row();
+    expect(tokens * p.reduce((sum, value) => sum + value * value, 0)).toBeCloseTo(together, 9);
+    // Every token has an error of its own, and gets the average of the values' errors, which is the same for all.
+    const measured = mean(4000, () => {
+      const own = Array.from({ length: tokens }, next);
+      const values = Array.from({ length: tokens }, next);
+      const brought = p.reduce((sum, value, key) => sum + value * values[key], 0);
+      return (own.reduce((sum, value) => sum + value, 0) / tokens + brought) ** 2;
+    });
+    expect((measured * tokens) / poolShare(together)).toBeGreaterThan(0.9);
+    expect((measured * tokens) / poolShare(together)).toBeLessThan(1.1);
+  });
+});
 
 describe('the estimate', () => {
   it('does not depend on the scale of the image where LayerNorm takes it away', async () => {

@@ -22,7 +22,11 @@ from PIL import Image, ImageCms, features
 from torchvision import transforms
 
 FOLDER = Path(__file__).resolve().parent.parent / "fixtures" / "pillow"
-FILTERS = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BILINEAR}
+FILTERS = {
+    "bicubic": Image.Resampling.BICUBIC,
+    "bilinear": Image.Resampling.BILINEAR,
+    "lanczos": Image.Resampling.LANCZOS,
+}
 # Results up to this many bytes are stored whole, the others as a hash.
 WHOLE = 600
 
@@ -242,6 +246,50 @@ def decodes() -> list[dict]:
     return rows
 
 
+# Every kind of file, smaller and larger, by every filter: what a model sees of it.
+FILE_RESIZES = [
+    ("rgba.png", (9, 31)),
+    ("grey.png", (40, 11)),
+    ("grey-alpha.png", (1, 23)),
+    ("palette-transparent.png", (29, 1)),
+    ("grey.jpg", (33, 47)),
+    ("cmyk.jpg", (13, 17)),
+    ("turned.jpg", (16, 16)),
+    ("420.jpg", (31, 9)),
+]
+
+
+def file_resizes() -> list[dict]:
+    rows = []
+    for name, (height, width) in FILE_RESIZES:
+        picture = Image.open(FOLDER / name).convert("RGB")
+        for filter_name, resample in FILTERS.items():
+            result = picture.resize((width, height), resample)
+            row = {"file": name, "filter": filter_name, "size": [height, width], "sha256": sha256(result.tobytes())}
+            rows.append(row)
+    return rows
+
+
+def hugging_face() -> list[dict]:
+    """BEiT's own image processor of transformers, the one that works with Pillow."""
+    from transformers.models.beit.image_processing_pil_beit import BeitImageProcessorPil
+
+    processor = BeitImageProcessorPil(
+        size={"height": 32, "width": 32},
+        resample=Image.Resampling.BILINEAR,
+        do_center_crop=False,
+        image_mean=[0.5] * 3,
+        image_std=[0.5] * 3,
+    )
+    rows = []
+    for made in [("noise", 50, 90, 70), ("extremes", 51, 20, 45)]:
+        row, picture = described(*made)
+        values = processor(picture, return_tensors="np")["pixel_values"][0]
+        assert values.shape == (3, 32, 32) and values.dtype == np.float32
+        rows.append({"source": row, "base64": base64.b64encode(values.astype("<f4").tobytes()).decode()})
+    return rows
+
+
 def main() -> None:
     FOLDER.mkdir(parents=True, exist_ok=True)
     manifest = {
@@ -256,8 +304,10 @@ def main() -> None:
         "resize": resizes(),
         "preprocess": pipelines(),
         "decode": decodes(),
+        "file_resize": file_resizes(),
+        "transformers": hugging_face(),
     }
-    lists = ["resize", "preprocess", "decode"]
+    lists = ["resize", "preprocess", "decode", "file_resize", "transformers"]
     lines = [f"  {json.dumps(key)}: {json.dumps(manifest[key])}" for key in manifest if key not in lists]
     for key in lists:
         rows = ",\n".join(f"    {json.dumps(row)}" for row in manifest[key])

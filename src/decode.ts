@@ -91,12 +91,13 @@ function toRgb(from: Uint8Array, channels: number, pixels: number): Uint8Array {
  * - 16-bit channels keep their upper 8 bits. Pillow does so for RGB, but cuts 16-bit grey off at 255 of 65535, which
  *   turns such pictures white; that is not followed.
  *
+ * @param shown what messages call it
  * @throws InputError if there is no such file, it is no picture, is damaged, or has more than 178,956,970 pixels (as
  *         Pillow) or a side beyond 1,000,000
  * @throws EnvironmentError if sharp is not installed
  */
-export async function decodeImage(path: string): Promise<RgbImage> {
-  const name = printable(path);
+export async function decodeImage(path: string, shown = path): Promise<RgbImage> {
+  const name = printable(shown);
   const sharp = await loadSharp();
   const bytes = await readPicture(path, name);
   // Sensitivity: damaged pixels fail; oddities that decoders step over (as Pillow does) pass.

@@ -6,7 +6,7 @@
  */
 import { ShapeError } from './errors.js';
 
-export type Interpolation = 'bicubic' | 'bilinear';
+export type Interpolation = 'bicubic' | 'bilinear' | 'lanczos';
 
 /** A picture of `height` rows of `width` pixels, 3 bytes R, G, B each, without padding. */
 export interface RgbImage {
@@ -43,6 +43,22 @@ const BICUBIC: Filter = {
     if (d < 2) return (((d - 5) * d + 8) * d - 4) * -0.5;
     return 0;
   },
+};
+
+function sinc(x: number): number {
+  return x === 0 ? 1 : Math.sin(x * Math.PI) / (x * Math.PI);
+}
+
+/** Three lobes: a sinc under the middle lobe of another one. */
+const LANCZOS: Filter = {
+  support: 3,
+  weight: (x) => (x >= -3 && x < 3 ? sinc(x) * sinc(x / 3) : 0),
+};
+
+const FILTERS: Readonly<Record<Interpolation, Filter>> = {
+  bicubic: BICUBIC,
+  bilinear: BILINEAR,
+  lanczos: LANCZOS,
 };
 
 /** 32 bits less 8 for the result and 2 for the overshoot of negative lobes. */
@@ -152,7 +168,7 @@ export function resizeRegion(
       `${width}×${height} pixels at (${left}, ${top}) of a picture resized to ${toWidth}×${toHeight}: not inside it`,
     );
   }
-  const filter = interpolation === 'bicubic' ? BICUBIC : BILINEAR;
+  const filter = FILTERS[interpolation];
   const across = tapsOf(image.width, toWidth, left, width, filter);
   const down = tapsOf(image.height, toHeight, top, height, filter);
 
@@ -173,7 +189,7 @@ export function resizeRegion(
 }
 
 /**
- * Resize as Pillow's `Image.resize((width, height), BICUBIC | BILINEAR)` does for an RGB picture, bit for bit.
+ * Resize as Pillow's `Image.resize((width, height), BICUBIC | BILINEAR | LANCZOS)` does for an RGB picture, bit for bit.
  *
  * @param size `[height, width]` wanted, in pixels
  * @throws ShapeError if a side is not a positive integer or the bytes do not fit the sides

@@ -8,6 +8,7 @@ import { z } from 'zod';
 import type { ConfigHints } from '../infer-config.js';
 import { ConvertBeitError, InputError, listNames, printable } from '../errors.js';
 import { openFile } from '../file-source.js';
+import { labelsById } from '../labels.js';
 import { shortName } from './checkpoint.js';
 import { COUNT, FLAG, count, pick, type Field, type ModelInfo } from './config-fields.js';
 import { decodeUtf8, parseJson } from './json.js';
@@ -183,13 +184,6 @@ function beitInfo(root: Record<string, unknown>, file: string): ModelInfo {
 
 /** Names in order of their ids; `undefined` when they are only transformers' placeholders. */
 function readLabels(id2label: Record<string, string>, file: string): readonly string[] | undefined {
-  const byId = new Map(Object.entries(id2label));
-  const labels: string[] = [];
-  for (let id = 0; id < byId.size; id++) {
-    const label = byId.get(String(id));
-    if (label === undefined)
-      throw new InputError(`${file}: id2label has ${byId.size} entries, but none for "${id}"`);
-    labels.push(label);
-  }
+  const labels = labelsById(new Map(Object.entries(id2label)), `${file}: id2label`);
   return labels.every((label, id) => label === `LABEL_${id}`) ? undefined : labels;
 }

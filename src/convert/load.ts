@@ -3,6 +3,7 @@
  */
 import type { BeitConfig } from '../beit.js';
 import { InputError } from '../errors.js';
+import { fitLabels } from '../labels.js';
 import { officialPreprocessing, type Preprocessing } from '../preprocessing.js';
 import type { BeitModel, SourceFile } from '../model.js';
 import { assess, type Assessment, type LoadOptions } from './assess.js';
@@ -67,12 +68,13 @@ function withSha256(files: readonly SourceFile[], sha256: string | undefined): r
 
 function checkLabels(
   options: LoadOptions,
-  { labels }: Assessment,
+  found: Assessment,
   config: BeitConfig,
   notes: string[],
 ): readonly string[] | undefined {
   // A transformers config names two classes even where there are none.
   if (config.classes === 0 && !options.labels) return undefined;
+  const labels = found.labels && fitLabels(found.labels, config.classes);
   if (!labels || labels.length === config.classes) return labels;
   const text = `${labels.length.toLocaleString('en-US')} class names for a head of ${config.classes.toLocaleString('en-US')} classes`;
   if (options.labels) throw new InputError(text, { next: 'Give the names that belong to these weights.' });

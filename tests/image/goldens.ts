@@ -2,7 +2,7 @@
 import { createHash } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
-import type { Preprocessing, RgbImage } from '../../src/image.js';
+import type { Interpolation, Preprocessing, RgbImage } from '../../src/image.js';
 
 export interface Source {
   readonly kind: 'noise' | 'extremes' | 'ramp';
@@ -15,7 +15,7 @@ export interface Source {
 export interface Manifest {
   readonly resize: readonly {
     readonly name: string;
-    readonly filter: 'bicubic' | 'bilinear';
+    readonly filter: Interpolation;
     readonly source: Source;
     readonly size: [number, number];
     readonly sha256: string;
@@ -36,6 +36,13 @@ export interface Manifest {
     readonly sha256: string;
     readonly first: readonly number[];
   }[];
+  readonly file_resize: readonly {
+    readonly file: string;
+    readonly filter: Interpolation;
+    readonly size: [number, number];
+    readonly sha256: string;
+  }[];
+  readonly transformers: readonly { readonly source: Source; readonly base64: string }[];
 }
 
 export const fixture = (path: string): string =>

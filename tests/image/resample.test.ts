@@ -1,8 +1,8 @@
 import { describe, expect, it } from 'vitest';
 import { ShapeError } from '../../src/errors.js';
-import { resizeImage, type RgbImage } from '../../src/image.js';
+import { decodeImage, resizeImage, type RgbImage } from '../../src/image.js';
 import { resizeRegion } from '../../src/resample.js';
-import { generate, manifest, sha256 } from './goldens.js';
+import { fixture, generate, manifest, sha256 } from './goldens.js';
 
 describe('resizeImage gives the bytes of Pillow', () => {
   it.each(manifest.resize)('$name, $filter', ({ source, size, filter, sha256: expected, base64 }) => {
@@ -13,6 +13,16 @@ describe('resizeImage gives the bytes of Pillow', () => {
     if (base64 !== undefined) expect([...resized.data]).toEqual([...Buffer.from(base64, 'base64')]);
     expect(sha256(resized.data)).toBe(expected);
   });
+});
+
+describe('files of every kind, decoded and resized, are those of Pillow', () => {
+  it.each(manifest.file_resize)(
+    '$file to $size, $filter',
+    async ({ file, size, filter, sha256: expected }) => {
+      const resized = resizeImage(await decodeImage(fixture(`pillow/${file}`)), size, filter);
+      expect(sha256(resized.data)).toBe(expected);
+    },
+  );
 });
 
 describe('resizeRegion is the same part of the whole', () => {

@@ -65,7 +65,8 @@ const DEFAULT_REVISION = 'main';
 const API_ATTEMPTS = 4;
 /** Bytes. */
 const API_LIMIT = 32 * 1024 * 1024;
-const CONFIG_LIMIT = 1024 * 1024;
+/** The names of ImageNet-22k, by id and the other way round, take about 2 MB. */
+const CONFIG_LIMIT = 16 * 1024 * 1024;
 const INDEX_LIMIT = 64 * 1024 * 1024;
 
 /**

@@ -17,7 +17,11 @@ const ARCHITECTURE: Readonly<Record<Kind, string>> = {
 };
 
 /** Pillow's numbers. */
-const RESAMPLE: Readonly<Record<Preprocessing['interpolation'], number>> = { bilinear: 2, bicubic: 3 };
+const RESAMPLE: Readonly<Record<Preprocessing['interpolation'], number>> = {
+  lanczos: 1,
+  bilinear: 2,
+  bicubic: 3,
+};
 
 /**
  * `config.json`. `layer_norm_eps` is the one the source computes with: transformers' own default is 1e-12, and its

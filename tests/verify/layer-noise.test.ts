@@ -32,7 +32,7 @@ describe('rms of PyTorch float32 minus oracle float64, in units of the band’s 
     found.logits = deviation(await recorded('logits'), logits).rms / rms(noise.logits);
     for (const [place, units] of Object.entries(found)) {
       // Saturated softmaxes (v1_stress) are taken for noisier than they are.
-      expect(units, place).toBeGreaterThan(0.2);
+      expect(units, place).toBeGreaterThan(0.15);
       expect(units, place).toBeLessThan(2.5);
     }
     await model.close();

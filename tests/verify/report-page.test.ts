@@ -86,7 +86,7 @@ describe('report.json', () => {
     expect((await runCompiled(words)).code).toBe(4);
     const again = read('again.json');
     expect(again.files).toEqual(files);
-    const plain = ({ seconds: _, ...of }: ReportDocument['parity']): unknown => of;
+    const plain = (of: ReportDocument['parity']): unknown => ({ ...of, seconds: 0 });
     expect(plain(again.parity)).toEqual(plain(parity));
   });
 

@@ -10,7 +10,7 @@ import type { OnnxFile } from '../onnx-file.js';
 import { runOracle } from '../oracle.js';
 import type { OracleResult } from '../oracle-types.js';
 import { runOnnx } from '../runtime.js';
-import { fitRows } from './steps-attention.js';
+import { fitRows } from './block-case.js';
 import { exposeValues } from './expose.js';
 import { GraphReader, type GraphCase, type GraphFinding, type Place } from './graph-steps.js';
 import { findProbes, type Probes } from './probes.js';

@@ -5,7 +5,7 @@ import { tokenCount } from '../../beit.js';
 import { erf, gelu } from '../erf.js';
 import { join, linear, transpose, type Values } from './arithmetic.js';
 import { activationNoise, joinNoise, linearVariances, rmsOf } from './noise-steps.js';
-import { fitRows, wide, type BlockCase } from './steps-attention.js';
+import { fitRows, wide, type BlockCase } from './block-case.js';
 import { normStep } from './steps-norm.js';
 import type { Mistake, Step } from './step.js';
 import { Weights } from './weights.js';

@@ -47,6 +47,8 @@ interface Part {
   readonly goesOn: boolean;
   readonly controller: AbortController;
   waiting: number;
+  /** all of it has come, to this memory */
+  memory: Buffer | undefined;
 }
 
 /**
@@ -69,6 +71,8 @@ class HttpSource implements ByteSource {
   /** least recently used first */
   #parts: Part[] = [];
   #expected = { start: 0, end: 0 };
+  /** of parts that nobody needs any more: new memory for each would wait for the garbage collector */
+  readonly #spare: Buffer[] = [];
   #closed = false;
 
   constructor(name: string, connection: Connection, first: Uint8Array) {
@@ -82,6 +86,7 @@ class HttpSource implements ByteSource {
       goesOn: false,
       controller: new AbortController(),
       waiting: 0,
+      memory: undefined,
     });
   }
 
@@ -113,9 +118,9 @@ class HttpSource implements ByteSource {
       if (this.#closed)
         throw new EnvironmentError(`${printable(this.name, 300)} was closed while it was read`);
       const part = this.#partAt(at, end);
-      this.#readAhead(part, end);
       part.waiting += 1;
       try {
+        this.#readAhead(part, end);
         const bytes = await part.bytes;
         const piece = bytes.subarray(at - part.start, Math.min(end, part.end) - part.start);
         target.set(piece, at - start);
@@ -165,19 +170,28 @@ class HttpSource implements ByteSource {
   #start(start: number, wantedEnd: number, goesOn: boolean): Part {
     const end = Math.min(wantedEnd, start + PART_BYTES, this.size);
     const controller = new AbortController();
-    const bytes = this.#connection.fetch(start, end, controller.signal);
-    const part: Part = { start, end, bytes, goesOn, controller, waiting: 0 };
+    const length = end - start;
+    const memory = length < STEADY_BYTES ? Buffer.allocUnsafeSlow(length) : this.#memory();
+    const bytes = this.#connection.fetch(start, memory.subarray(0, length), controller.signal);
+    const part: Part = { start, end, bytes, goesOn, controller, waiting: 0, memory: undefined };
     // Also told to whoever waits; a part that nobody waits for may fail unheard, and is asked for again.
-    bytes.catch(() => {
-      this.#parts = this.#parts.filter((other) => other !== part);
-    });
+    bytes.then(
+      () => (part.memory = memory),
+      () => (this.#parts = this.#parts.filter((other) => other !== part)),
+    );
     this.#parts.push(part);
     while (this.#parts.length > KEPT) {
       const idle = this.#parts.findIndex((other) => other.waiting === 0 && other !== part);
       const [dropped] = this.#parts.splice(Math.max(idle, 0), 1);
-      if (dropped.waiting === 0) dropped.controller.abort();
+      if (dropped.waiting > 0) continue;
+      dropped.controller.abort();
+      if (dropped.memory?.length === PART_BYTES) this.#spare.push(dropped.memory);
     }
     return part;
+  }
+
+  #memory(): Buffer {
+    return this.#spare.pop() ?? Buffer.allocUnsafeSlow(PART_BYTES);
   }
 }
 
@@ -203,7 +217,8 @@ class Connection {
     const { bytes: stated, name } = this.#remote;
     // A file of no bytes has no part that one could ask for.
     if (stated === 0) this.#facts = { total: 0, version: {} };
-    const bytes = stated === 0 ? new Uint8Array(0) : await this.fetch(0, end);
+    const bytes = new Uint8Array(end);
+    if (stated !== 0) await this.fetch(0, bytes);
     if (stated !== undefined && this.size !== stated) {
       throw new NetworkError(
         `${printable(name, 300)} has ${formatBytes(this.size)} on its server; ${formatBytes(stated)} are stated for it`,
@@ -213,10 +228,11 @@ class Connection {
     return bytes.subarray(0, this.size);
   }
 
-  async fetch(start: number, end: number, stop?: AbortSignal): Promise<Uint8Array> {
+  /** Fill `target` with what begins at `start`, or as much of it as the file has. */
+  async fetch(start: number, target: Uint8Array, stop?: AbortSignal): Promise<Uint8Array> {
+    const end = start + target.length;
     const signals = [this.#context.signal, stop].filter((signal) => signal !== undefined);
     const context = { ...this.#context, signal: AbortSignal.any(signals) };
-    const target = Buffer.allocUnsafeSlow(end - start);
     const progress = { at: start };
     let inARow = 0;
     const goal = (): number => Math.min(end, this.#facts?.total ?? end);

@@ -84,6 +84,14 @@ describe('usage errors end with 2', () => {
       "unknown option '--otu'",
       'Did you mean --out?',
     ],
+    ...['0', '384x', 'x384', '-1', '1e3', '9000', '384x384x3', ''].map(
+      (size): [string, string[], string, string] => [
+        `--img-size "${size}"`,
+        [...complete, `--img-size=${size}`],
+        'It must be N or HxW, whole numbers of pixels from 1 to 8192',
+        'convert-beit convert --help',
+      ],
+    ),
     ['an unknown command', ['lst'], "unknown command 'lst'", 'Did you mean list?'],
     ['a source without --src', ['official', 'm.onnx'], "unknown command 'official'", '--src official --out'],
     ['a command after options', ['--json', 'list'], "unexpected argument 'list'", 'convert-beit list'],

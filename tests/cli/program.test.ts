@@ -60,6 +60,13 @@ describe('convert hands its options to the pipeline', () => {
     ['--beit-version', [...CONVERT, '--beit-version', '2'], { version: 2 }],
     ['--ema', [...CONVERT, '--ema'], { ema: true }],
     ['--key', [...CONVERT, '--key', 'trainer.state_dict'], { key: 'trainer.state_dict' }],
+    ['--img-size N', [...CONVERT, '--img-size', '384'], { imageSize: [384, 384] }],
+    ['--img-size HxW', [...CONVERT, '--img-size', '384x640'], { imageSize: [384, 640] }],
+    [
+      '--patch-size and --resize',
+      [...CONVERT, '--patch-size', '14', '--resize', 'timm-simple'],
+      { patchSize: 14, resize: 'timm-simple' },
+    ],
     ['--threads', [...CONVERT, '--threads', '1'], { threads: 1 }],
     ['--option=value', ['--src=official', '--out=model.onnx', '--samples=2'], { samples: 2 }],
   ])('%s', async (_, args, expected) => {
@@ -79,6 +86,9 @@ describe('convert hands its options to the pipeline', () => {
       '--shared-bias',
       '--ema',
       '--key',
+      '--img-size',
+      '--patch-size',
+      '--resize',
       '--samples',
       '--seed',
       '--image',

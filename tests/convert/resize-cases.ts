@@ -1,8 +1,11 @@
 /** Reading `fixtures/resize`: see fixtures/PROVENANCE.md. */
+import { writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { openCheckpoint } from '../../src/convert/open.js';
 import type { ResizeMethod } from '../../src/resizing.js';
-import { readFloat64, type Tensor } from '../../src/tensor.js';
+import { bytesOf, readBytes, readFloat64, type Tensor } from '../../src/tensor.js';
+import { goldenPath } from './goldens.js';
 
 /** One file of upstream's outputs, in memory. */
 export async function resizeGolden(name: string): Promise<ReadonlyMap<string, GoldenArray>> {
@@ -122,3 +125,34 @@ export const RESIZE_CASES: readonly ResizeCase[] = [
   patches(3, [24, 40]),
   patches(8, [40, 40]),
 ];
+
+/**
+ * A pre-training checkpoint with the classifier's own tensors in place of its head's, as unilm's fine-tuning script
+ * leaves it before it expands the shared table.
+ *
+ * @returns the file's path
+ */
+export async function expandedCheckpoint(folder: string): Promise<string> {
+  const pretrained = await openCheckpoint(goldenPath('mim_v1', 'official.safetensors'));
+  const tensors = new Map<string, { dtype: string; shape: readonly number[]; bytes: Uint8Array }>();
+  for (const [name, tensor] of pretrained.tensors) {
+    if (/^(norm|lm_head|mask_token)/.test(name)) continue;
+    tensors.set(name, { dtype: tensor.dtype, shape: tensor.shape, bytes: await readBytes(tensor) });
+  }
+  await pretrained.close();
+  for (const [name, { dtype, shape, values }] of await resizeGolden('pt_expand')) {
+    if (!/^(fc_norm|head)\./.test(name)) continue;
+    tensors.set(name, { dtype, shape, bytes: bytesOf(Float32Array.from(values)) });
+  }
+  let at = 0;
+  const header: Record<string, unknown> = {};
+  for (const [name, { dtype, shape, bytes }] of tensors) {
+    header[name] = { dtype, shape, data_offsets: [at, (at += bytes.length)] };
+  }
+  const text = Buffer.from(JSON.stringify(header));
+  const length = Buffer.alloc(8);
+  length.writeBigUInt64LE(BigInt(text.length));
+  const path = join(folder, 'expanded.safetensors');
+  await writeFile(path, Buffer.concat([length, text, ...[...tensors.values()].map(({ bytes }) => bytes)]));
+  return path;
+}

@@ -187,7 +187,7 @@ function notes(model: BeitModel, to: BeitConfig, method: string, { what }: Metho
   }
   if (method === 'transformers' && config.window[0] !== config.window[1]) {
     out.push(
-      'transformers itself reads the tables of a non-square model in the wrong order; here the order is right',
+      'transformers itself takes the positions of a non-square model for others; here they are read as they are',
     );
   }
   out.push('a resized model is where fine-tuning begins: published accuracies belong to the original size');

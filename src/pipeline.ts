@@ -41,6 +41,8 @@ import type { ParityReport } from './verify/report.js';
 import type { Truth } from './verify/verify.js';
 import { VERSION } from './version.js';
 
+export { classify, evaluate, mergeEvaluations } from './evaluation.js';
+export type * from './evaluation.js';
 export type * from './results.js';
 
 const SKIPPED: ParityReport = { verdict: 'skipped', checks: [], inputs: [], seconds: 0 };
@@ -420,7 +422,11 @@ async function load(
   needed: 'a classifier' | 'any kind' = 'a classifier',
 ): Promise<BeitModel> {
   const { loadModel } = await import('./convert/load.js');
-  const model = await loadModel(resolved.path, loadOptions(resolved, options));
+  const labels = options.labels === undefined ? undefined : await readLabels(options.labels);
+  const model = await loadModel(resolved.path, {
+    ...loadOptions(resolved, options),
+    ...(labels && { labels }),
+  });
   try {
     if (needed === 'a classifier') requireClassifier(model.config, model.provenance.id);
   } catch (error) {
@@ -429,6 +435,14 @@ async function load(
   }
   for (const note of model.notes) options.onNote?.(note);
   return model;
+}
+
+async function readLabels(path: string): Promise<readonly string[]> {
+  const [{ readText }, { parseLabels }] = await Promise.all([
+    import('./classifier-file.js'),
+    import('./labels.js'),
+  ]);
+  return parseLabels(await readText(path), basename(path));
 }
 
 /** Resize the source as the written file says it was resized; what is asked for in words comes first. */

@@ -51,6 +51,8 @@ export interface SourceOptions extends CommonOptions {
   readonly patchSize?: number;
   /** whose arithmetic resizes; `unilm` by default */
   readonly resize?: ResizeMethod;
+  /** file of class names: one per line, a JSON array, a JSON object by id, or a config.json */
+  readonly labels?: string;
 }
 
 /** How the written file is checked. */

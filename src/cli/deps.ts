@@ -9,7 +9,16 @@ export const NAME = 'convert-beit';
 
 export type Pipeline = Pick<
   typeof pipeline,
-  'convert' | 'convertWeights' | 'writesWeights' | 'diff' | 'verify' | 'inspect' | 'listCatalog'
+  | 'convert'
+  | 'convertWeights'
+  | 'writesWeights'
+  | 'diff'
+  | 'verify'
+  | 'inspect'
+  | 'listCatalog'
+  | 'classify'
+  | 'evaluate'
+  | 'mergeEvaluations'
 >;
 
 export interface OutputStream extends TerminalStream {

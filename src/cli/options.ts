@@ -4,6 +4,7 @@
 import { InvalidArgumentError, Option } from 'commander';
 import { printable } from '../errors.js';
 import { PRECISIONS, type PrecisionName } from '../precision.js';
+import type { Route } from '../preprocessing-routes.js';
 import { MOST_PIXELS, RESIZE_METHODS, type ResizeMethod } from '../resizing.js';
 
 /** What can stand where a value is expected; shell completion is made from it. */
@@ -57,7 +58,7 @@ export function imageSize(value: string): readonly [number, number] {
   return [height, width];
 }
 
-function texts(value: string, before: readonly string[] | undefined): string[] {
+export function texts(value: string, before: readonly string[] | undefined): string[] {
   return [...(before ?? []), text(value)];
 }
 
@@ -76,6 +77,18 @@ function precisions(value: string): PrecisionName[] {
     if (row) return row.name;
     throw new InvalidArgumentError(`${printable(item)} is none of ${[...PRECISIONS.keys()].join(', ')}.`);
   });
+}
+
+/** As `ROUTES` of preprocessing-routes.ts, which help texts need not load. */
+const ROUTES: readonly Route[] = ['official', 'timm', 'transformers', 'mmpretrain'];
+
+/** `2/4` */
+export function shard(value: string): readonly [number, number] {
+  const [, index, of] = (/^(\d{1,6})\/(\d{1,6})$/.exec(value) ?? []).map(Number);
+  if (index === undefined || of === undefined || !(index >= 1 && index <= of)) {
+    throw new InvalidArgumentError('It must be i/n with i from 1 to n, e.g. 1/4.');
+  }
+  return [index, of];
 }
 
 const make = (flags: string, description: string): CliOption => new CliOption(flags, description);
@@ -199,8 +212,33 @@ export const OPTIONS = {
       RESIZE_METHODS,
     ),
   threads: () =>
-    make('--threads <n>', 'processor cores the verification may use').argParser(integer(1, 1024)),
+    make('--threads <n>', 'processor cores that may be used (default: all)').argParser(integer(1, 1024)),
   stats: () => make('--stats', 'read the weights too: range, mean, spread, and what is unusual'),
+  labels: () =>
+    make('--labels <file>', 'class names: one per line, a JSON array or object, or a config.json')
+      .takes('file')
+      .argParser(text),
+  top: () => make('--top <n>', 'classes per picture (default: 5)').argParser(integer(1, 100_000)),
+  preprocess: () =>
+    make(
+      '--preprocess <whose>',
+      "whose evaluation transform, if not the model's own or that of preprocessor_config.json beside it",
+    ).choices(ROUTES),
+  againstModel: () =>
+    make('--against <model>', 'a second ONNX file: how often both agree').takes('file').argParser(text),
+  classes: () =>
+    make('--classes <file>', "numbers of the data's class names: names in order, name,number rows, or JSON")
+      .takes('file')
+      .argParser(text),
+  batch: () => make('--batch <n>', 'pictures per run of the model (default: 8)').argParser(integer(1, 1024)),
+  shard: () => make('--shard <i/n>', 'only the i-th of n parts, the same on every machine').argParser(shard),
+  results: () =>
+    make('--results <file>', 'append a line of JSON per picture to this file').takes('file').argParser(text),
+  resume: () => make('--resume', 'go on with the file of --results; starts it where there is none'),
+  merge: () =>
+    make('--merge <file...>', 'no model: put the results files of all parts together')
+      .takes('file')
+      .argParser(texts),
   json: () => make('--json', 'print one JSON object on stdout'),
   quiet: () => make('--quiet', 'print errors only'),
   verbose: () => make('--verbose', 'more detail; stack traces and causes of errors'),
@@ -225,6 +263,7 @@ export interface SourceFlags {
   readonly layers?: boolean;
   readonly report?: readonly string[];
   readonly threads?: number;
+  readonly labels?: string;
   readonly json?: boolean;
   readonly quiet?: boolean;
   readonly verbose?: boolean;
@@ -251,6 +290,27 @@ export function sourceOptions(flags: SourceFlags) {
     images: flags.image,
     layers: flags.layers,
     reports: flags.report,
+    threads: flags.threads,
+    labels: flags.labels,
+  };
+}
+
+/** Values of the options that say how a finished model is fed. */
+export interface ModelFlags {
+  readonly labels?: string;
+  readonly preprocess?: Route;
+  readonly beitVersion?: '1' | '2';
+  readonly threads?: number;
+  readonly json?: boolean;
+  readonly quiet?: boolean;
+  readonly verbose?: boolean;
+}
+
+export function modelOptions(flags: ModelFlags) {
+  return {
+    labels: flags.labels,
+    preprocess: flags.preprocess,
+    version: flags.beitVersion && ({ '1': 1, '2': 2 } as const)[flags.beitVersion],
     threads: flags.threads,
   };
 }

@@ -1,13 +1,15 @@
 /**
  * The commands put together, and how commander is told to leave output and exit codes to us.
  */
-import type { CommanderError } from 'commander';
+import type { Argument, CommanderError } from 'commander';
 import { Command } from 'commander';
 import { UsageError, printable } from '../errors.js';
 import { VERSION } from '../version.js';
+import { classifyCommand } from './commands/classify.js';
 import { completionCommand } from './commands/completion.js';
 import { convertCommand } from './commands/convert.js';
 import { diffCommand } from './commands/diff.js';
+import { evaluateCommand } from './commands/evaluate.js';
 import { inspectCommand } from './commands/inspect.js';
 import { listCommand } from './commands/list.js';
 import { verifyCommand } from './commands/verify.js';
@@ -56,6 +58,8 @@ Environment:
   program.addCommand(inspectCommand(deps));
   program.addCommand(diffCommand(deps));
   program.addCommand(listCommand(deps));
+  program.addCommand(classifyCommand(deps));
+  program.addCommand(evaluateCommand(deps));
   program.addCommand(completionCommand(deps));
   program.hook('preAction', (_, command) => {
     checkNeeded(command);
@@ -83,10 +87,14 @@ function settle(command: Command, deps: CliDeps): void {
     .configureHelp({
       styleTitle: (title) => style.bold(title),
       // Commander says [options] for every command; in a list of five it is noise.
-      subcommandTerm: (sub) =>
-        [sub.name(), ...sub.registeredArguments.map((argument) => `<${argument.name()}>`)].join(' '),
+      subcommandTerm: (sub) => [sub.name(), ...sub.registeredArguments.map(argumentTerm)].join(' '),
     });
   if (command.parent) command.helpOption('-h, --help', 'print this help');
+}
+
+function argumentTerm(argument: Argument): string {
+  const name = `${argument.name()}${argument.variadic ? '...' : ''}`;
+  return argument.required ? `<${name}>` : `[${name}]`;
 }
 
 /** Long lines are hard to read: help is never set wider than this. */

@@ -30,6 +30,7 @@ const VERBS: Record<ProgressEvent['phase'], string> = {
   oracle: 'computing the reference for',
   runtime: 'running',
   compare: 'comparing',
+  evaluate: 'evaluating',
 };
 
 /** What is known about one step: where it was at some moments of the last seconds, oldest first. */

@@ -74,6 +74,9 @@ export async function runFake(args: readonly string[], options: FakeOptions = {}
         verify: missing('verify'),
         inspect: missing('inspect'),
         listCatalog: missing('listCatalog'),
+        classify: missing('classify'),
+        evaluate: missing('evaluate'),
+        mergeEvaluations: missing('mergeEvaluations'),
         ...options.pipeline,
       } as Pipeline),
   };

@@ -51,6 +51,7 @@ export function convertCommand(deps: CliDeps): Command {
     .addOption(OPTIONS.imgSize())
     .addOption(OPTIONS.patchSize())
     .addOption(OPTIONS.resize())
+    .addOption(OPTIONS.labels())
     .addOption(OPTIONS.opset())
     .addOption(OPTIONS.externalData())
     .addOption(OPTIONS.link())

@@ -61,7 +61,7 @@ export function predictionLines(input: InputParity, width: number, style: Style)
   ];
 }
 
-function percent(probability: number): string {
+export function percent(probability: number): string {
   return `${(probability * 100).toFixed(1)} %`;
 }
 

@@ -1,0 +1,174 @@
+/**
+ * The verbs that run a finished model: `classify`, `evaluate`, `mergeEvaluations`.
+ */
+import { InterruptedError } from './errors.js';
+import type { EvaluateRun } from './evaluate/run.js';
+import type { Evaluation } from './evaluate/tally.js';
+import type { Preprocessing } from './image.js';
+import type { Route } from './preprocessing-routes.js';
+import type { CommonOptions } from './results.js';
+import type { Prediction } from './verify/report.js';
+import { VERSION } from './version.js';
+
+export type { EvaluateRun } from './evaluate/run.js';
+export type { Accuracy, Agreement, ClassTally, Evaluation } from './evaluate/tally.js';
+
+/** How a finished model is fed, and what its classes are called. */
+export interface ModelOptions extends CommonOptions {
+  /** ONNX file of a classifier, written by this package or not */
+  readonly model: string;
+  /** file of class names: one per line, a JSON array, a JSON object by id, or a config.json */
+  readonly labels?: string;
+  /** whose transform; default: what the model's metadata or the preprocessor_config.json beside it say */
+  readonly preprocess?: Route;
+  /** BEiT version, where the transform depends on it and the file does not tell */
+  readonly version?: 1 | 2;
+  readonly threads?: number;
+}
+
+export interface ClassifyOptions extends ModelOptions {
+  readonly images: readonly string[];
+  /** how many classes per picture; default 5 */
+  readonly top?: number;
+}
+
+export interface Classification {
+  /** as it was given */
+  readonly image: string;
+  /** best first */
+  readonly predictions: readonly Prediction[];
+}
+
+export interface ClassifyResult {
+  readonly model: { readonly path: string; readonly classes: number };
+  readonly preprocessing: Preprocessing;
+  readonly images: readonly Classification[];
+  readonly seconds: number;
+}
+
+export interface EvaluateOptions extends ModelOptions {
+  /** an ImageNet-style folder, or a CSV list `path,class` */
+  readonly data: string;
+  /** another model of the same classes; with its own preprocessing */
+  readonly against?: string;
+  /** file that maps the data's class names to class numbers */
+  readonly classes?: string;
+  /** pictures per run of the model; default 8 */
+  readonly batch?: number;
+  readonly shard?: readonly [index: number, of: number];
+  /** JSON Lines file the results are appended to */
+  readonly results?: string;
+  readonly resume?: boolean;
+}
+
+export interface EvaluateResult extends EvaluateRun {
+  readonly peakMemoryBytes: number;
+}
+
+/**
+ * The best classes of pictures.
+ *
+ * @throws InputError for a picture or a model that cannot be read; EnvironmentError without onnxruntime-node or sharp
+ */
+export async function classify(options: ClassifyOptions): Promise<ClassifyResult> {
+  return await interruptible(options.signal, 'interrupted', async () => {
+    const started = performance.now();
+    const [{ openClassifier }, { classifyPictures }] = await Promise.all([
+      import('./classifier-file.js'),
+      import('./evaluate/classify.js'),
+    ]);
+    const model = await openClassifier(options.model, { ...modelOptions(options), digest: false });
+    const top = await classifyPictures(model, options.images, {
+      top: options.top ?? 5,
+      threads: options.threads,
+      signal: options.signal,
+      onProgress: options.onProgress,
+    });
+    return {
+      model: { path: options.model, classes: model.classes },
+      preprocessing: model.preprocessing,
+      images: options.images.map((image, i) => ({
+        image,
+        predictions: top[i].map((each) => ({
+          ...each,
+          ...(model.labels?.[each.class] && { label: model.labels[each.class] }),
+        })),
+      })),
+      seconds: (performance.now() - started) / 1000,
+    };
+  });
+}
+
+/**
+ * Accuracy of a model, and its agreement with another one, over a folder or list of pictures; or over a part of it.
+ *
+ * @throws InputError, UsageError for what does not fit together; EnvironmentError; InterruptedError: what `results` holds
+ *   stays valid
+ */
+export async function evaluate(options: EvaluateOptions): Promise<EvaluateResult> {
+  const kept =
+    options.results === undefined
+      ? 'interrupted; nothing was kept: --results would keep it'
+      : 'interrupted; the results so far are kept: the same command with --resume goes on';
+  return await interruptible(options.signal, kept, async () => {
+    const [{ openClassifier, readText }, { openDataset }, { runEvaluation }] = await Promise.all([
+      import('./classifier-file.js'),
+      import('./evaluate/dataset.js'),
+      import('./evaluate/run.js'),
+    ]);
+    const { basename } = await import('node:path');
+    const model = await openClassifier(options.model, modelOptions(options));
+    const against =
+      options.against === undefined
+        ? undefined
+        : await openClassifier(options.against, modelOptions(options));
+    const dataset = await openDataset(options.data);
+    const { classes } = options;
+    const done = await runEvaluation(model, dataset, {
+      ...(against && { against }),
+      ...(classes !== undefined && { mapping: { text: await readText(classes), file: basename(classes) } }),
+      batch: options.batch,
+      threads: options.threads,
+      shard: options.shard,
+      results: options.results,
+      resume: options.resume,
+      toolVersion: VERSION,
+      signal: options.signal,
+      onProgress: options.onProgress,
+      onNote: options.onNote,
+    });
+    return { ...done, peakMemoryBytes: process.resourceUsage().maxRSS * 1024 };
+  });
+}
+
+/** Results files of all parts → what one run over everything gives. */
+export async function mergeEvaluations(
+  files: readonly string[],
+): Promise<{ readonly evaluation: Evaluation }> {
+  const { mergeResults } = await import('./evaluate/merge.js');
+  return { evaluation: await mergeResults(files) };
+}
+
+function modelOptions({ labels, preprocess, version, signal, onNote }: ModelOptions) {
+  return {
+    ...(labels !== undefined && { labels }),
+    ...(preprocess !== undefined && { preprocess }),
+    ...(version !== undefined && { version }),
+    ...(signal && { signal }),
+    ...(onNote && { onNote }),
+  };
+}
+
+async function interruptible<T>(
+  signal: AbortSignal | undefined,
+  message: string,
+  work: () => Promise<T>,
+): Promise<T> {
+  try {
+    signal?.throwIfAborted();
+    return await work();
+  } catch (error) {
+    if (signal?.aborted) throw new InterruptedError(message, { cause: error });
+    throw error;
+  }
+}

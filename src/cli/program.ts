@@ -51,7 +51,8 @@ Exit codes:
   0 fine, 1 failed (diff: not equal), 2 usage, 3 bad input, 4 parity not reached, 5 network, 130 after Ctrl-C
 
 Environment:
-  HF_ENDPOINT, HF_TOKEN, HF_HOME, HF_HUB_CACHE, HF_HUB_OFFLINE, NO_COLOR, FORCE_COLOR`,
+  HF_ENDPOINT, HF_TOKEN, HF_HOME, HF_HUB_CACHE, HF_HUB_OFFLINE, NO_COLOR, FORCE_COLOR,
+  CONVERT_BEIT_CACHE (downloads from addresses), CONVERT_BEIT_MIRROR (<mirror>/<host>/<path>)`,
     );
   program.addCommand(convertCommand(deps));
   program.addCommand(verifyCommand(deps));

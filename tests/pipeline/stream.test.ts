@@ -6,6 +6,7 @@ import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { convert, inspect } from '../../src/pipeline.js';
 import { goldenPath } from '../convert/goldens.js';
+import { unpackPth } from '../convert/pth-goldens.js';
 import { FileServer } from '../support/file-server.js';
 import { COMMIT, HubServer, sha256 } from '../support/hub-server.js';
 import { largeCheckpoint } from '../support/large-checkpoint.js';
@@ -119,6 +120,20 @@ describe('an address', () => {
     expect(server.sent).toBeLessThan(MOST);
     expect(await readdir(folder)).toEqual(['sparse.safetensors']);
   });
+
+  it.each(['zip_official_full.pth', 'legacy_misc_globals.pth'])(
+    '%s is read in parts as from the disk',
+    async (name) => {
+      const files = await mkdtemp(join(folder, 'pth-'));
+      unpackPth(files);
+      const path = join(files, name);
+      server.files.set(`/${name}`, { content: await readFile(path), headers: { etag: '"1"' } });
+      const { id, ...remote } = await inspect({ src: `${server.origin}/${name}`, env });
+      const { id: local, ...same } = await inspect({ src: path, env });
+      expect(remote).toEqual(same);
+      expect([id, local]).toEqual([`${server.origin}/${name}`, name]);
+    },
+  );
 
   it('digits in the name are checked when a streamed file has been read to its end', async () => {
     const bytes = await readFile(goldenPath('v1_cls', 'official.safetensors'));

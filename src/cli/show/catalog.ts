@@ -50,7 +50,7 @@ export function showCatalog(
       ? ['* --src official; any other row: --src official:<name>, where no other prefix is shown']
       : []),
     ...(models.some((model) => model.task === 'pre-training')
-      ? ['pre-training: weights without a classifier; convert-beit inspect shows what they hold']
+      ? ['pre-training: weights without a classifier, for inspect and --to']
       : []),
     ...(hidden.length > 0
       ? [style.dim(`no room for ${hidden.join(', ')}: see --json, or a wider terminal`)]

@@ -1,9 +1,8 @@
 /**
  * A model as the stages hand it on: canonical weights, config, and where everything came from.
  */
-import type { BeitConfig, Kind } from './beit.js';
+import type { BeitConfig } from './beit.js';
 import type { ByteSource } from './bytes.js';
-import { InputError, printable } from './errors.js';
 import type { Preprocessing } from './preprocessing.js';
 import type { Resized } from './resizing.js';
 import type { StateDict } from './tensor.js';
@@ -55,30 +54,4 @@ export interface BeitModel {
   /** one sentence per assumption a person should know */
   readonly notes: readonly string[];
   close(): Promise<void>;
-}
-
-const WHAT: Readonly<Record<Exclude<Kind, 'classification'>, string>> = {
-  'pre-training': 'a pre-training model: it has no classifier',
-  backbone: 'a backbone: it has no classifier',
-  segmentation: 'a segmentation model: it labels pixels, not images',
-};
-
-/**
- * An ONNX classifier can be made of this model.
- *
- * @param id what the source is called, for the message
- * @throws InputError that says what it is instead
- */
-export function requireClassifier(config: BeitConfig, id: string): void {
-  const { kind, classToken } = config;
-  if (kind !== 'classification') {
-    throw new InputError(`${printable(id)} is ${WHAT[kind]}`, {
-      next: 'ONNX files are made of classifiers: give a fine-tuned checkpoint (convert-beit list shows the published ones).',
-    });
-  }
-  if (!classToken) {
-    throw new InputError(`${printable(id)} has no class token (mmpretrain with_cls_token=False)`, {
-      next: 'ONNX files are made of classifiers with a class token.',
-    });
-  }
 }

@@ -16,6 +16,7 @@ import type {
   VerifyOptions,
 } from './results.js';
 import { flushFile } from './target.js';
+import type { Task } from './task.js';
 import type { Reference } from './verify/checks/against.js';
 import type { GoldenValues } from './verify/checks/golden.js';
 import type { LogitsPair } from './verify/checks/logits.js';
@@ -34,22 +35,28 @@ export async function measure(
   model: BeitModel,
   options: ConvertOptions | VerifyOptions,
   resolved: ResolvedSource,
-  written?: Exported,
-  truth?: Truth,
+  written: { readonly exported?: Exported; readonly truth?: Truth; readonly task?: Task } = {},
 ): Promise<Measured> {
+  const { exported, truth, task } = written;
+  if (options.layers && task && task.name !== 'classify') {
+    throw new UsageError(`--layers looks into classifiers, not into --task ${task.name}`, {
+      next: 'Leave --layers out.',
+    });
+  }
   const { verifyModel } = await import('./verify/verify.js');
   const images = options.images?.length ? await readImages(options.images, model.preprocessing) : undefined;
   const against = 'against' in options && options.against ? await readReferences(options.against) : undefined;
   const golden = 'golden' in options && options.golden ? await readGolden(options, resolved) : undefined;
   // The disk gets its time while the processor computes.
-  const flushed = written
+  const flushed = exported
     ? Promise.all(
-        [written.model, ...(written.data ? [written.data] : [])].map((file) => flushFile(file.path)),
+        [exported.model, ...(exported.data ? [exported.data] : [])].map((file) => flushFile(file.path)),
       )
     : Promise.resolve();
   flushed.catch(() => undefined);
   let pairs: readonly LogitsPair[] = [];
   const parity = await verifyModel(path, model, {
+    task,
     samples: options.samples,
     seed: options.seed,
     images,

@@ -14,7 +14,7 @@ import type { Expressed, WrittenOutput } from './convert/writers/index.js';
 import { prepareDigest, sha256Of } from './digest.js';
 import { FormatError, InterruptedError, ParityError, listNames, printable } from './errors.js';
 import type { Exported } from './export/index.js';
-import { requireClassifier, type BeitModel } from './model.js';
+import type { BeitModel } from './model.js';
 import { checkReports, filesOf, insist, measure, report, type Measured } from './parity.js';
 import {
   outputSummary,
@@ -36,6 +36,7 @@ import {
   type WrittenFile,
 } from './results.js';
 import { planPrecisions } from './plan.js';
+import { resolveTask, type Task } from './task.js';
 import { flushFile, openFolderTarget, openTarget, type Target } from './target.js';
 import type { ParityReport } from './verify/report.js';
 import type { Truth } from './verify/verify.js';
@@ -70,10 +71,16 @@ export async function convert(options: ConvertOptions): Promise<ConvertResult> {
       }
       const { exportFiles } = await import('./export/index.js');
       model = await load(resolved, options);
+      const task = resolveTask(model.config, options);
+      if (task.name === 'segment' && model.config.segmentation!.auxiliaryChannels > 0) {
+        options.onNote?.('the auxiliary head is left out: it only helps training');
+      }
       const read = clock.lap();
       const label = basename(targets[0].path);
       const files = targets.map(({ staged }, i) => ({ path: staged, precision: precisions[i].name }));
       const exported = await exportFiles(model, files, {
+        task,
+        batch: options.batch,
         opset: options.opset,
         externalData: options.externalData,
         keep: options.keep,
@@ -93,7 +100,7 @@ export async function convert(options: ConvertOptions): Promise<ConvertResult> {
       }
       const write = clock.lap();
       const source = sourceSummary(model, exported[0].sourceSha256);
-      const written = await publishAll(targets, exported, { model, source, resolved }, options);
+      const written = await publishAll(targets, exported, { model, source, resolved, task }, options);
       const verify = clock.lap();
       return {
         source,
@@ -113,7 +120,12 @@ export async function convert(options: ConvertOptions): Promise<ConvertResult> {
 async function publishAll(
   targets: readonly Target[],
   exported: readonly Exported[],
-  of: { readonly model: BeitModel; readonly source: SourceSummary; readonly resolved: ResolvedSource },
+  of: {
+    readonly model: BeitModel;
+    readonly source: SourceSummary;
+    readonly resolved: ResolvedSource;
+    readonly task: Task;
+  },
   options: ConvertOptions,
 ): Promise<WrittenFile[]> {
   const { model, resolved } = of;
@@ -127,7 +139,11 @@ async function publishAll(
     let measured: Measured = { parity: SKIPPED, pairs: [] };
     if (options.verify ?? true) {
       if (options.link) await lendSources(model, dirname(target.staged));
-      measured = await measure(each.model.path, model, checked, resolved, each, truth);
+      measured = await measure(each.model.path, model, checked, resolved, {
+        exported: each,
+        truth,
+        task: of.task,
+      });
     }
     const tell = (): Promise<void> =>
       report(reportsOf(options, each, i), { ...measured, ...of, files: filesOf(output) });
@@ -236,7 +252,7 @@ export async function convertWeights(options: WeightsOptions): Promise<WeightsRe
       : await openTarget(options.out, guards);
     let model: BeitModel | undefined;
     try {
-      model = await load(resolved, options, 'any kind');
+      model = await load(resolved, options);
       const expressed = await writers.express(model, plan.layout, options.drop);
       for (const note of expressed.notes) options.onNote?.(note);
       const read = clock.lap();
@@ -416,23 +432,13 @@ function loadOptions(resolved: ResolvedSource, options: SourceOptions): LoadOpti
   };
 }
 
-async function load(
-  resolved: ResolvedSource,
-  options: SourceOptions,
-  needed: 'a classifier' | 'any kind' = 'a classifier',
-): Promise<BeitModel> {
+async function load(resolved: ResolvedSource, options: SourceOptions): Promise<BeitModel> {
   const { loadModel } = await import('./convert/load.js');
   const labels = options.labels === undefined ? undefined : await readLabels(options.labels);
   const model = await loadModel(resolved.path, {
     ...loadOptions(resolved, options),
     ...(labels && { labels }),
   });
-  try {
-    if (needed === 'a classifier') requireClassifier(model.config, model.provenance.id);
-  } catch (error) {
-    await model.close();
-    throw error;
-  }
   for (const note of model.notes) options.onNote?.(note);
   return model;
 }

@@ -12,6 +12,7 @@ import type { Preprocessing } from './preprocessing.js';
 import type { BeitModel } from './model.js';
 import type { ModuleCost } from './modules.js';
 import type { PrecisionName } from './precision.js';
+import type { TaskOptions } from './task.js';
 import type { OnProgress } from './progress.js';
 import type { WeightStatistics } from './statistics.js';
 import type { Resized, ResizeMethod } from './resizing.js';
@@ -71,7 +72,9 @@ export interface CheckOptions {
   readonly reports?: readonly string[];
 }
 
-export interface ConvertOptions extends SourceOptions, CheckOptions {
+export interface ConvertOptions extends SourceOptions, CheckOptions, TaskOptions {
+  /** images per run; default: any number */
+  readonly batch?: number;
   /** where the file goes; several precisions go beside it: `model.onnx`, `model_fp16.onnx`, … */
   readonly out: string;
   /** default: `['fp32']` */
@@ -141,7 +144,7 @@ export interface SourceSummary {
 
 export interface PortSummary {
   readonly name: string;
-  readonly dtype: 'float32';
+  readonly dtype: 'float32' | 'bool';
   readonly shape: readonly (number | string)[];
 }
 
@@ -283,9 +286,9 @@ export function sourceSummary(model: BeitModel, sha256: ReadonlyMap<string, stri
 
 /** @param path where the file is now */
 export function outputSummary(exported: Exported, path: string): OutputSummary {
-  const port = ({ name, shape }: Exported['inputs'][number]): PortSummary => ({
+  const port = ({ name, shape, dtype }: Exported['inputs'][number]): PortSummary => ({
     name,
-    dtype: 'float32',
+    dtype: dtype ?? 'float32',
     shape,
   });
   const { bytes, sha256 } = exported.model;

@@ -2,7 +2,7 @@
  * What a graph is for: which outputs it has, under which names, in which shapes. Both who writes a graph and who checks
  * one read it from here.
  */
-import { tokenCount, type BeitConfig, type Kind } from './beit.js';
+import { inventory, tokenCount, type BeitConfig, type Kind } from './beit.js';
 import { UsageError } from './errors.js';
 
 export const TASKS = ['classify', 'features', 'masked-image', 'segment'] as const;
@@ -238,5 +238,110 @@ export function taskOutputs(config: BeitConfig, task: Task): readonly OutputPort
       return [
         { name: 'logits', shape: [classes, ...(task.upsample ? imageSize : [window[0] * 4, window[1] * 4])] },
       ];
+  }
+}
+
+/** What a graph of this task is made of. */
+export interface TaskParts {
+  /** blocks of the backbone and of a second output */
+  readonly blocks: number;
+  readonly layerNorms: number;
+  /** exact GELUs */
+  readonly gelus: number;
+  /** canonical tensors it needs */
+  readonly tensors: ReadonlyMap<string, readonly number[]>;
+}
+
+export function taskParts(config: BeitConfig, task: Task): TaskParts {
+  const { depth, tokenNorm, pooledNorm, clsPretraining: second } = config;
+  switch (task.name) {
+    case 'classify': {
+      // A classifier that was fine-tuned from a pre-training model may still carry it; nothing looks at it.
+      const tensors = needed(config, depth, (name) => name !== 'backbone.mask_token');
+      return {
+        blocks: depth,
+        layerNorms: 2 * depth + Number(tokenNorm) + Number(pooledNorm),
+        gelus: depth,
+        tensors,
+      };
+    }
+    case 'masked-image': {
+      const blocks = depth + (second?.layers ?? 0);
+      // Before a second output the backbone's own norm is an identity; a bare one would be unused.
+      const tensors = needed(config, depth, (name) => !second || !name.startsWith('backbone.ln1.'));
+      return { blocks, layerNorms: 2 * blocks + (second ? 2 : 1), gelus: blocks, tensors };
+    }
+    case 'features': {
+      const blocks = Math.max(...task.outputs.map(({ layer }) => layer)) + 1;
+      const normed = task.outputs.some(({ finalNorm }) => finalNorm);
+      const pooled = task.outputs.filter(({ type }) => type === 'avg_featmap').length;
+      const tensors = needed(
+        config,
+        blocks,
+        (name) =>
+          name.startsWith('backbone.') &&
+          name !== 'backbone.mask_token' &&
+          !name.startsWith('backbone.fpn') &&
+          (normed || !name.startsWith('backbone.ln1.')) &&
+          (pooled > 0 || !name.startsWith('backbone.ln2.')),
+      );
+      return { blocks, layerNorms: 2 * blocks + Number(normed) + pooled, gelus: blocks, tensors };
+    }
+    case 'segment': {
+      const blocks = Math.max(...task.taps);
+      const tensors = needed(
+        config,
+        blocks,
+        (name) => !name.startsWith('auxiliary_head.') && !name.endsWith('.num_batches_tracked'),
+      );
+      return { blocks, layerNorms: 2 * blocks, gelus: blocks + 1, tensors };
+    }
+  }
+}
+
+function needed(
+  config: BeitConfig,
+  blocks: number,
+  keep: (name: string) => boolean,
+): ReadonlyMap<string, readonly number[]> {
+  const layer = (name: string): number => Number(/^backbone\.layers\.(\d+)\./.exec(name)?.[1] ?? -1);
+  return new Map([...inventory(config)].filter(([name]) => layer(name) < blocks && keep(name)));
+}
+
+/** Metadata key of a task other than classification. */
+export const TASK_KEY = 'convert_beit.task';
+
+/**
+ * The task that a file states about itself: a claim, which verification finds true or not.
+ *
+ * @returns `undefined` for what is no task of this config
+ */
+export function parseTask(text: string, config: BeitConfig): Task | undefined {
+  try {
+    const value = JSON.parse(text) as Partial<Record<string, unknown>> | null;
+    if (typeof value !== 'object' || value === null) return undefined;
+    if (value['name'] === 'classify' || value['name'] === 'masked-image') return { name: value['name'] };
+    if (value['name'] === 'segment') {
+      const taps = value['taps'];
+      const fits = (tap: unknown): tap is number =>
+        Number.isInteger(tap) && Number(tap) >= 0 && Number(tap) <= config.depth;
+      if (!Array.isArray(taps) || taps.length !== 4 || !taps.every(fits)) return undefined;
+      return {
+        name: 'segment',
+        taps: taps as unknown as readonly [number, number, number, number],
+        upsample: value['upsample'] === true,
+      };
+    }
+    if (value['name'] !== 'features' || !Array.isArray(value['outputs'])) return undefined;
+    const outputs = (value['outputs'] as Partial<FeatureOutput>[]).map(({ name, layer, type, finalNorm }) => {
+      const known = OUT_TYPES.find((each) => each === type);
+      const sound =
+        typeof name === 'string' && Number.isInteger(layer) && layer! >= 0 && layer! < config.depth;
+      if (!sound || !known) throw new TypeError('no output');
+      return { name, layer: layer!, type: known, finalNorm: finalNorm === true };
+    });
+    return outputs.length > 0 ? { name: 'features', outputs } : undefined;
+  } catch {
+    return undefined;
   }
 }

@@ -5,6 +5,7 @@ import { InvalidArgumentError, Option } from 'commander';
 import { printable } from '../errors.js';
 import { PRECISIONS, type PrecisionName } from '../precision.js';
 import type { Route } from '../preprocessing-routes.js';
+import { FEATURE_TAPS, OUT_TYPES, TASKS, type OutType } from '../task.js';
 import { MOST_PIXELS, RESIZE_METHODS, type ResizeMethod } from '../resizing.js';
 
 /** What can stand where a value is expected; shell completion is made from it. */
@@ -71,6 +72,21 @@ function list(value: string): string[] {
   return items;
 }
 
+function outTypes(value: string): OutType[] {
+  return list(value).map((item) => {
+    const known = OUT_TYPES.find((type) => type === item);
+    if (known) return known;
+    throw new InvalidArgumentError(`${printable(item)} is none of ${OUT_TYPES.join(', ')}.`);
+  });
+}
+
+function indices(value: string): number[] {
+  return value.split(',').map((item) => {
+    if (/^ *-?\d{1,4} *$/.test(item)) return Number(item);
+    throw new InvalidArgumentError('It must be whole numbers separated by commas, such as 3,5,7,-1.');
+  });
+}
+
 function precisions(value: string): PrecisionName[] {
   return list(value).map((item) => {
     const row = PRECISIONS.get(item);
@@ -134,6 +150,29 @@ export const OPTIONS = {
   noStream: () =>
     make('--no-stream', 'download a remote file first, instead of reading only the parts needed'),
   opset: () => make('--opset <n>', 'ONNX operator set (default: 17)').argParser(integer(1, 99)),
+  task: () =>
+    make('--task <name>', 'what the graph is for (default: what the checkpoint is for)').choices(TASKS),
+  outTypes: () =>
+    make(
+      '--out-type <list>',
+      'features: raw, cls_token, featmap, avg_featmap, separated by commas',
+    ).argParser(outTypes),
+  outIndices: () =>
+    make('--out-indices <list>', 'blocks to take features after: 0,3,-1 (negative: from the end)').argParser(
+      indices,
+    ),
+  finalNorm: () => make('--final-norm', 'features: normalise all tokens after the last block'),
+  noFinalNorm: () => make('--no-final-norm', 'features: leave that norm out'),
+  dropHead: () => make('--drop-head', 'a classifier without its head: the feature the head would see'),
+  featureTaps: () =>
+    make('--feature-taps <whose>', 'segment: how out_indices are counted (default: unilm)').choices(
+      FEATURE_TAPS,
+    ),
+  upsample: () => make('--upsample', 'segment: logits at the size of the image'),
+  batchSize: () =>
+    make('--batch <n>', 'images per run, fixed in the graph (default: any number)').argParser(
+      integer(1, 4096),
+    ),
   externalData: () =>
     make('--external-data', 'weights in <file>_data beside the graph (by itself beyond 2 GiB)'),
   verify: () =>

@@ -93,11 +93,12 @@ function lastBlockMeanPooled(
 ): Value {
   const { hiddenSize: E, mlpSize: M } = config;
   const T = tokenCount(config);
+  const N = config.window[0] * config.window[1];
   const attended = g.op('Add', [tokens, attention(g, config, at, tokens, bias)]);
   const rows = g.op('Reshape', [attended, g.int64([-1, T, E])]);
-  const patches = g.op('Slice', [rows, g.int64([1]), g.int64([T]), g.int64([1])], {}, 'patch_tokens');
+  const patches = patchTokens(g, config, rows);
   const flat = g.op('Reshape', [patches, g.int64([-1, E])]);
-  const activation = g.op('Reshape', [hidden(g, config, at, flat), g.int64([-1, T - 1, M])]);
+  const activation = g.op('Reshape', [hidden(g, config, at, flat), g.int64([-1, N, M])]);
   const branch = contract(g, config, at, mean(g, activation));
   const pooled = g.op('Add', [mean(g, patches), branch], {}, 'pooled');
   return layerNorm(
@@ -108,6 +109,13 @@ function lastBlockMeanPooled(
     weight('backbone.ln2.bias'),
     'final_norm',
   );
+}
+
+/** `[B, T, E]` without the class token, where there is one. */
+function patchTokens(g: GraphBuilder, config: BeitConfig, rows: Value): Value {
+  if (!config.classToken) return rows;
+  const range = [g.int64([1]), g.int64([tokenCount(config)]), g.int64([1])];
+  return g.op('Slice', [rows, ...range], {}, 'patch_tokens');
 }
 
 /** The last block when every token is normalised before the mean (mmpretrain `final_norm=True`, `avg_featmap`). */
@@ -121,15 +129,16 @@ function lastBlockBothNorms(
 ): Value {
   const { hiddenSize: E } = config;
   const T = tokenCount(config);
+  const N = config.window[0] * config.window[1];
   const attended = g.op('Add', [tokens, attention(g, config, at, tokens, bias)]);
   const rows = g.op('Reshape', [attended, g.int64([-1, T, E])]);
   // Nothing looks at the class token any more.
-  const patches = g.op('Slice', [rows, g.int64([1]), g.int64([T]), g.int64([1])], {}, 'patch_tokens');
+  const patches = patchTokens(g, config, rows);
   const flat = g.op('Reshape', [patches, g.int64([-1, E])]);
   const out = g.op('Add', [flat, feedForward(g, config, at, flat)]);
   const norm = (x: Value, name: string, label: string): Value =>
     layerNorm(g, config, x, weight(`backbone.${name}.weight`), weight(`backbone.${name}.bias`), label);
-  const normed = g.op('Reshape', [norm(out, 'ln1', 'token_norm'), g.int64([-1, T - 1, E])]);
+  const normed = g.op('Reshape', [norm(out, 'ln1', 'token_norm'), g.int64([-1, N, E])]);
   return norm(mean(g, normed), 'ln2', 'final_norm');
 }
 

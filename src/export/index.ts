@@ -9,7 +9,7 @@ import type { BeitModel } from '../model.js';
 import { keepPlaces, precision, type PrecisionName } from '../precision.js';
 import { RESIZE_RECORD, resizeRecord } from '../resizing.js';
 import { pieceLength, writePieces, type Piece, type WriteOptions } from '../sink.js';
-import { resolveTask, type Task } from '../task.js';
+import { TASK_KEY, resolveTask, type Task } from '../task.js';
 import { buildGraph } from './build.js';
 import type { Graph, Port } from './graph.js';
 import { linkMetadata, linkWeights } from './link.js';
@@ -126,7 +126,9 @@ export async function exportFiles(
         ? undefined
         : new SharedReads(files.length, signal, fed);
     const plans = await Promise.all(
-      files.map((file) => planFile(model, shared ? shared.graph(graph) : graph, file, options, sha256)),
+      files.map((file) =>
+        planFile(model, shared ? shared.graph(graph) : graph, file, { ...options, task }, sha256),
+      ),
     );
     const total = plans.reduce((sum, { bytes }) => sum + bytes, 0);
     const done = plans.map(() => 0);
@@ -185,6 +187,7 @@ async function planFile(
     producerVersion: options.toolVersion,
     metadata: [
       ...metadata(model, options.toolVersion, links ? await sha256() : sha256),
+      ...taskMetadata(options.task),
       ...(row.name === 'fp32' ? [] : precisionMetadata(row.name, keep.places, reduceRange)),
       ...(links ? [await linkMetadata(links.files, await sha256())] : []),
     ],
@@ -288,6 +291,13 @@ async function hashSources(
     found.set(name, hex);
   }
   return found;
+}
+
+/** Classification goes without saying. */
+function taskMetadata(task: Task | undefined): MetadataEntry[] {
+  return task === undefined || task.name === 'classify'
+    ? []
+    : [{ key: TASK_KEY, value: JSON.stringify(task) }];
 }
 
 /** Where the model came from, readable by anybody who has the file (`metadata_props`). */

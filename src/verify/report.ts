@@ -5,7 +5,8 @@ import { printable } from '../errors.js';
 
 /** Outcome of one check. `detail` is one sentence a person can act on. */
 export interface Check {
-  readonly name: 'structure' | 'inventory' | 'provenance' | 'logits' | 'layers' | 'against' | 'golden';
+  readonly name:
+    'structure' | 'inventory' | 'provenance' | 'logits' | 'outputs' | 'layers' | 'against' | 'golden';
   readonly passed: boolean;
   readonly detail: string;
   /** everything that is wrong, one sentence each; empty when passed */
@@ -45,6 +46,22 @@ export interface LogitsParity {
       readonly top5: number;
     };
   };
+}
+
+/** One output of a graph that is no classifier, over all inputs. */
+export interface OutputParity {
+  readonly name: string;
+  /** of one image */
+  readonly shape: readonly number[];
+  /** elements that were compared; less than all where the oracle reckons some places only */
+  readonly compared: number;
+  readonly maxAbs: number;
+  readonly maxRel: number;
+  readonly cosine: number;
+  readonly noiseUnits: number;
+  readonly expectedNoise: number;
+  /** largest error in standard deviations of the oracle's values */
+  readonly deviation: number;
 }
 
 export interface Prediction {
@@ -124,6 +141,8 @@ export interface ParityReport {
   readonly verdict: 'passed' | 'failed' | 'skipped';
   readonly checks: readonly Check[];
   readonly logits?: LogitsParity;
+  /** instead of `logits`, for graphs that are no classifiers */
+  readonly outputs?: readonly OutputParity[];
   /** only where it was asked for */
   readonly layers?: LayersReport;
   readonly inputs: readonly InputParity[];

@@ -9,6 +9,8 @@ export interface Job {
   readonly path: string;
   /** the model's only input, `[images, …]` row-major */
   readonly inputName: string;
+  /** a second input of booleans, one byte each */
+  readonly masks?: { readonly name: string; readonly data: Uint8Array; readonly shape: readonly number[] };
   readonly data: Float32Array;
   /** of one image */
   readonly shape: readonly number[];
@@ -40,7 +42,10 @@ export type Answer =
 /** The part of onnxruntime-node's interface that is used; it is an optional dependency. */
 interface Runtime {
   readonly env: { logLevel?: string; readonly versions: { readonly node?: string; readonly common: string } };
-  readonly Tensor: new (type: 'float32', data: Float32Array, dims: readonly number[]) => RuntimeTensor;
+  readonly Tensor: {
+    new (type: 'float32', data: Float32Array, dims: readonly number[]): RuntimeTensor;
+    new (type: 'bool', data: Uint8Array, dims: readonly number[]): RuntimeTensor;
+  };
   readonly InferenceSession: {
     create(path: string, options: object): Promise<Session>;
   };
@@ -125,7 +130,7 @@ async function runAll(runtime: Runtime, session: Session, job: Job): Promise<Chi
     const count = Math.min(job.batch, job.images - first);
     const data = job.data.subarray(first * stride, (first + count) * stride);
     const tensor = new runtime.Tensor('float32', data, [count, ...job.shape]);
-    const results = await session.run({ [job.inputName]: tensor });
+    const results = await session.run({ [job.inputName]: tensor, ...maskOf(runtime, job, first, count) });
     for (const name of session.outputNames) {
       const { type, dims, data: values } = results[name];
       if (type !== 'float32' || !(values instanceof Float32Array))
@@ -141,6 +146,19 @@ async function runAll(runtime: Runtime, session: Session, job: Job): Promise<Chi
     await answer({ kind: 'progress', done: first + count });
   }
   return [...parts].map(([name, { dims, data }]) => ({ name, dims, data: joined(data) }));
+}
+
+/** The part of the second input that belongs to images `[first, first + count)`. */
+function maskOf(
+  runtime: Runtime,
+  { masks }: Job,
+  first: number,
+  count: number,
+): Record<string, RuntimeTensor> {
+  if (!masks) return {};
+  const stride = masks.shape.reduce((product, side) => product * side, 1);
+  const data = masks.data.slice(first * stride, (first + count) * stride);
+  return { [masks.name]: new runtime.Tensor('bool', data, [count, ...masks.shape]) };
 }
 
 /** Everything in one run; what is fetched may have any shape. */

@@ -18,6 +18,8 @@ export interface RuntimeInput {
   readonly shape: readonly number[];
   /** default `pixel_values` */
   readonly inputName?: string;
+  /** a second input of booleans, `[images, ...shape]`, one byte each */
+  readonly masks?: { readonly name: string; readonly data: Uint8Array; readonly shape: readonly number[] };
   /** images per run; default: all at once */
   readonly batch?: number;
   readonly threads?: number;
@@ -66,6 +68,7 @@ export async function runOnnx(path: string, input: RuntimeInput): Promise<Runtim
     data: inputs,
     shape,
     images,
+    ...(input.masks && { masks: input.masks }),
     batch: input.batch ?? images,
     threads: input.threads ?? availableParallelism(),
     ...(input.fetch && { fetch: input.fetch }),

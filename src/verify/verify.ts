@@ -6,6 +6,7 @@ import { complexity, type BeitConfig } from '../beit.js';
 import { FormatError } from '../errors.js';
 import type { BeitModel } from '../model.js';
 import { PRECISIONS, precision, type PrecisionName, type PrecisionRow } from '../precision.js';
+import { TASK_KEY, parseTask, resolveTask, type Task } from '../task.js';
 import { checkAgainst, type Reference } from './checks/against.js';
 import {
   checkForeignProvenance,
@@ -19,11 +20,13 @@ import { checkInventory } from './checks/inventory.js';
 import { checkLayers } from './checks/layers.js';
 import { checkLogits, type LogitsPair, type LogitsResult } from './checks/logits.js';
 import { linkedFindings } from './checks/linked.js';
+import { checkOutputs } from './checks/outputs.js';
 import { checkProvenance } from './checks/provenance.js';
 import { checkQuality } from './checks/quality.js';
 import { checkStructure } from './checks/structure.js';
 import { openOnnxFile, type OnnxFile } from './onnx-file.js';
-import type { Check, ParityReport } from './report.js';
+import type { Check, OutputParity, ParityReport } from './report.js';
+import { runTask } from './run-task.js';
 import {
   SMALL_MODEL_FLOPS,
   makeInputs,
@@ -36,6 +39,8 @@ import {
 import { RuntimeRefusal } from './runtime.js';
 
 export interface VerifyModelOptions extends InputOptions, RunOptions {
+  /** default: what the file states, else what the checkpoint is for */
+  readonly task?: Task;
   /** generated inputs; default 1, for models under 1 GFLOP 4 */
   readonly samples?: number;
   /** of the generated inputs, default 0 */
@@ -104,20 +109,24 @@ export async function verifyModel(
     const row = precision(PRECISIONS.has(stated) ? stated : 'fp32');
     const samples = options.samples ?? samplesForQuality(model.config);
     const inputs = row.name === 'fp32' ? usual : makeInputs(model, { ...options, samples });
-    const { structure, inventory, ends } = await examine(file, model, row);
+    const task = options.task ?? taskOf(file, model.config);
+    const { structure, inventory, ends } = await examine(file, model, row, task);
     const label = basename(path);
-    const [stored, logits] = await together(options.signal, (signal) => [
+    const [stored, logits] = await together<Check, Judged>(options.signal, (signal) => [
       isForeign(file)
         ? checkForeignProvenance(file, model, signal)
         : checkProvenance(file, model, { signal, onProgress: options.onProgress, label }),
       ends
-        ? compareWithOracle(path, model, inputs, { ...options, signal, ends, precision: row.name })
+        ? task.name === 'classify'
+          ? compareWithOracle(path, model, inputs, { ...options, signal, ends, precision: row.name })
+          : compareOutputs(path, model, task, inputs, { ...options, signal, ends, precision: row.name })
         : Promise.resolve({ check: notRun('logits', 'input and output are not those of this model') }),
     ]);
     options.signal?.throwIfAborted();
     const provenance = withFindings(stored, await linkedFindings(file, options.signal));
     const checks = [structure, inventory, provenance, logits.check];
     const compared = 'logits' in logits ? logits : undefined;
+    const outputs = 'outputs' in logits ? logits : undefined;
     if (ends && compared) {
       for (const reference of options.against ?? []) {
         checks.push(
@@ -143,6 +152,7 @@ export async function verifyModel(
       ...(accepted && { accepted }),
       checks,
       ...(compared ? { logits: compared.logits, runtime: compared.runtime } : {}),
+      ...(outputs ? { outputs: outputs.outputs, runtime: outputs.runtime } : {}),
       ...(layers?.report && { layers: layers.report }),
       inputs: compared ? compared.inputs : [],
       seconds: seconds(),
@@ -157,17 +167,54 @@ async function examine(
   file: OnnxFile,
   { config }: BeitModel,
   row: PrecisionRow,
+  task: Task,
 ): Promise<{ structure: Check; inventory: Check; ends?: Ends }> {
   if (isForeign(file)) {
     const { check, ends } = checkForeignStructure(file, config);
     return { structure: check, inventory: foreignInventory(), ...(ends && { ends }) };
   }
-  const { check, usable } = checkStructure(file, config, row);
+  const { check, usable } = checkStructure(file, config, row, task);
   return {
     structure: check,
-    inventory: await checkInventory(file, config, row),
-    ...(usable && { ends: OWN_ENDS }),
+    inventory: await checkInventory(file, config, row, task),
+    ...(usable && { ends: ownEnds(file) }),
   };
+}
+
+/** The batch is any number, or the one the file was made for. */
+function ownEnds({ inputs }: OnnxFile): Ends {
+  const batch = inputs[0].shape?.[0];
+  return { ...OWN_ENDS, ...(typeof batch === 'number' && { batch }) };
+}
+
+/** What a file is for, as it says itself; the checks find out whether that is true. */
+function taskOf({ metadata }: OnnxFile, config: BeitConfig): Task {
+  const text = metadata.get(TASK_KEY);
+  const stated = text === undefined ? undefined : parseTask(text, config);
+  return stated ?? (config.kind === 'classification' ? { name: 'classify' } : resolveTask(config));
+}
+
+/** The same for a graph that is no classifier: every output, element by element. */
+async function compareOutputs(
+  path: string,
+  model: BeitModel,
+  task: Task,
+  inputs: readonly Input[],
+  options: Comparing,
+): Promise<Judged> {
+  try {
+    const { pairs, version } = await runTask(path, model, task, inputs, {
+      ...options,
+      batch: options.ends.batch,
+    });
+    return {
+      ...checkOutputs(pairs, options.precision),
+      runtime: { name: 'onnxruntime-node', version },
+    };
+  } catch (error) {
+    if (!(error instanceof RuntimeRefusal)) throw error;
+    return { check: { name: 'outputs', passed: false, detail: error.message, findings: [error.message] } };
+  }
 }
 
 function withFindings(check: Check, findings: readonly string[]): Check {
@@ -187,6 +234,15 @@ export function samplesForQuality(config: BeitConfig): number {
 
 function notRun(name: Check['name'], reason: string): Check {
   return { name, passed: false, notRun: true, detail: `not run: ${reason}`, findings: [] };
+}
+
+/** What running the file gave: logits, or the outputs of another task, or the reason why neither. */
+type Judged = Compared | ComparedOutputs | { readonly check: Check };
+
+interface ComparedOutputs {
+  readonly check: Check;
+  readonly outputs: readonly OutputParity[];
+  readonly runtime: NonNullable<ParityReport['runtime']>;
 }
 
 type Compared = LogitsResult & {

@@ -132,7 +132,7 @@ describe('structure', () => {
       'fixed batch',
       (file) =>
         setShape(file, 'input', [{ dimValue: 1 }, { dimValue: 3 }, { dimValue: 32 }, { dimValue: 32 }]),
-      'input pixel_values has the shape [1, 3, 32, 32]; needed is',
+      'the batch is called "1" in the input, "batch" in the output',
       false,
     ],
     [
@@ -201,7 +201,7 @@ describe('structure', () => {
     [
       'no GELU in one block',
       (file) => file.bypass(file.ofType('Erf')[0], file.ofType('Erf')[0].input![0]),
-      '2 exact GELUs (Erf or Gelu nodes); 3 blocks need 3',
+      '2 exact GELUs (Erf or Gelu nodes); 3 are needed',
       true,
     ],
     [

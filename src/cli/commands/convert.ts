@@ -1,12 +1,15 @@
 /** `convert-beit convert`: the default command. */
 import { Command } from 'commander';
 import { UsageError } from '../../errors.js';
+import type { TaskOptions } from '../../task.js';
 import type { CliDeps } from '../deps.js';
 import type { PrecisionName } from '../../precision.js';
 import { OPTIONS, sourceOptions, type SourceFlags } from '../options.js';
 import { Session } from '../session.js';
 
-interface ConvertFlags extends SourceFlags {
+interface ConvertFlags extends SourceFlags, Omit<TaskOptions, 'outTypes'> {
+  readonly outType?: TaskOptions['outTypes'];
+  readonly batch?: number;
   readonly out: string;
   readonly to?: 'official' | 'timm' | 'transformers' | 'mmpretrain';
   readonly drop?: readonly string[];
@@ -52,6 +55,15 @@ export function convertCommand(deps: CliDeps): Command {
     .addOption(OPTIONS.patchSize())
     .addOption(OPTIONS.resize())
     .addOption(OPTIONS.labels())
+    .addOption(OPTIONS.task())
+    .addOption(OPTIONS.outTypes())
+    .addOption(OPTIONS.outIndices())
+    .addOption(OPTIONS.finalNorm())
+    .addOption(OPTIONS.noFinalNorm())
+    .addOption(OPTIONS.dropHead())
+    .addOption(OPTIONS.featureTaps())
+    .addOption(OPTIONS.upsample())
+    .addOption(OPTIONS.batchSize())
     .addOption(OPTIONS.opset())
     .addOption(OPTIONS.externalData())
     .addOption(OPTIONS.link())
@@ -107,9 +119,20 @@ Examples:
       }
       refuse(flags, WEIGHTS_ONLY, 'is for weights, --out says ONNX');
       const { opset, externalData, link, dtype, keep, reduceRange, acceptQuality } = flags;
+      const {
+        task,
+        outType: outTypes,
+        outIndices,
+        finalNorm,
+        dropHead,
+        featureTaps,
+        upsample,
+        batch,
+      } = flags;
+      const purpose = { task, outTypes, outIndices, finalNorm, dropHead, featureTaps, upsample, batch };
       const graph = { opset, externalData, link, precisions: dtype, keep, reduceRange, acceptQuality };
       const result = await session.work((rest) =>
-        convert({ ...sourceOptions(flags), ...graph, ...common, ...rest }),
+        convert({ ...sourceOptions(flags), ...purpose, ...graph, ...common, ...rest }),
       );
       await session.answer(result, async () =>
         (await import('../show/result.js')).showConversion(result, session),
@@ -118,6 +141,14 @@ Examples:
 }
 
 const ONNX_ONLY = [
+  'task',
+  'outType',
+  'outIndices',
+  'finalNorm',
+  'dropHead',
+  'featureTaps',
+  'upsample',
+  'batch',
   'opset',
   'externalData',
   'link',

@@ -1,9 +1,10 @@
 /**
  * Every weight of the source is in the file, is used, and nothing else is there that nobody can explain.
  */
-import { inventory, tableRows, tokenCount, type BeitConfig } from '../../beit.js';
+import { tableRows, tokenCount, type BeitConfig } from '../../beit.js';
 import { listNames, printable } from '../../errors.js';
 import { elementCount } from '../../tensor.js';
+import { taskParts, type Task } from '../../task.js';
 import type { OnnxFile, OnnxInitializer } from '../onnx-file.js';
 import { precision as precisionRow, type WeightForm } from '../../precision.js';
 import type { Check } from '../report.js';
@@ -19,10 +20,9 @@ export async function checkInventory(
   file: OnnxFile,
   config: BeitConfig,
   precision = precisionRow('fp32'),
+  task: Task = { name: 'classify' },
 ): Promise<Check> {
-  const wanted = inventory(config);
-  // A classifier that was fine-tuned from a pre-training model may still carry it; nothing looks at it.
-  wanted.delete('backbone.mask_token');
+  const wanted = taskParts(config, task).tensors;
   const used = reaching(file);
   const findings: string[] = [];
 

@@ -2,6 +2,7 @@
  * Every initializer that carries a source tensor's name has the source's bytes, bit for bit; one that was resized has
  * the bytes that resizing the source gives again.
  */
+import { dtype as dtypeRow } from '../../dtype.js';
 import { FormatError, listNames } from '../../errors.js';
 import type { BeitModel } from '../../model.js';
 import { formatBytes } from '../../bytes.js';
@@ -108,14 +109,13 @@ export async function checkProvenance(
 
 function whatWasCompared({ tensors, derived = new Map() }: BeitModel): string {
   const stored = [...tensors].filter(([name]) => !derived.has(name));
-  const widened = stored.filter(([, { dtype }]) => dtype !== 'F32').length;
+  const widened = stored.filter(([, { dtype }]) => dtype !== 'F32' && dtypeRow(dtype).weight).length;
   const own = widened > 0 ? `the source's values (${widened} widened to float32)` : "the source's own bytes";
   const made = new Map<string, number>();
   for (const [name, how] of derived) if (tensors.has(name)) made.set(how, (made.get(how) ?? 0) + 1);
-  return [
-    own,
-    ...[...made].map(([how, count]) => `${count} ${how}: compared with recomputed values`),
-  ].join('; ');
+  return [own, ...[...made].map(([how, count]) => `${count} ${how}: compared with recomputed values`)].join(
+    '; ',
+  );
 }
 
 function describeWritten({ dtype, dataType, dims }: OnnxInitializer): string {

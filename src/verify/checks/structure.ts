@@ -4,8 +4,10 @@
 import type { BeitConfig } from '../../beit.js';
 import { listNames, printable } from '../../errors.js';
 import { precision as precisionRow, type PrecisionRow } from '../../precision.js';
+import { taskOutputs, taskParts, type Task } from '../../task.js';
 import type { OnnxFile, OnnxNode, OnnxPort } from '../onnx-file.js';
 import type { Check } from '../report.js';
+import { MASK_INPUT } from '../run-task.js';
 import { BLOCK } from '../stored-weight.js';
 
 /** ONNX `docs/Versioning.md`: the first opset of each IR version, for the IR versions that exist. */
@@ -19,6 +21,7 @@ const LEAST_IR_BY_OPSET: readonly (readonly [opset: number, ir: number])[] = [
 ];
 
 const FLOAT = 1;
+const BOOL = 9;
 
 /** Operators that compute differently each time, or run graphs inside the graph. */
 const UNWANTED: ReadonlySet<string> = new Set(
@@ -37,22 +40,24 @@ export function checkStructure(
   file: OnnxFile,
   config: BeitConfig,
   precision = precisionRow('fp32'),
+  task: Task = { name: 'classify' },
 ): StructureResult {
-  const ports = portFindings(file, config);
+  const ports = portFindings(file, config, task);
+  const parts = taskParts(config, task);
   const findings = [
     ...versionFindings(file, precision),
     ...precisionFindings(file, precision),
     ...file.foreign.map((what) => `the file has ${what}; a converted model has none`),
     ...ports,
     ...flowFindings(file),
-    ...countFindings(file, 'LayerNormalization', layerNorms(config)),
+    ...countFindings(file, 'LayerNormalization', parts.layerNorms),
     ...epsilonFindings(file, config),
     ...approximationFindings(file),
-    ...geluFindings(file, config),
-    ...countFindings(file, 'Softmax', config.depth),
+    ...geluFindings(file, parts.gelus),
+    ...countFindings(file, 'Softmax', parts.blocks),
   ];
   const opset = file.opsets.get('');
-  const detail = `${file.nodes.length} nodes of opset ${opset}, ${layerNorms(config)} LayerNormalization with epsilon ${config.layerNormEps}, ${config.depth} exact GELU`;
+  const detail = `${file.nodes.length} nodes of opset ${opset}, ${parts.layerNorms} LayerNormalization with epsilon ${config.layerNormEps}, ${parts.gelus} exact GELU`;
   return {
     usable: ports.length === 0,
     check: {
@@ -136,45 +141,59 @@ function versionFindings({ irVersion, opsets, nodes }: OnnxFile, precision: Prec
   return findings;
 }
 
-function portFindings({ inputs, outputs }: OnnxFile, config: BeitConfig): string[] {
-  const wanted = {
-    pixel_values: [null, config.channels, ...config.imageSize],
-    logits: [null, config.classes],
-  };
+function portFindings({ inputs, outputs }: OnnxFile, config: BeitConfig, task: Task): string[] {
+  const patches = config.window[0] * config.window[1];
   const findings = [
-    ...portFinding('input', inputs, 'pixel_values', wanted.pixel_values),
-    ...portFinding('output', outputs, 'logits', wanted.logits),
+    ...portsFindings('input', inputs, [
+      { name: 'pixel_values', dataType: FLOAT, shape: [config.channels, ...config.imageSize] },
+      ...(task.name === 'masked-image' ? [{ name: MASK_INPUT, dataType: BOOL, shape: [patches] }] : []),
+    ]),
+    ...portsFindings(
+      'output',
+      outputs,
+      taskOutputs(config, task).map((port) => ({ ...port, dataType: FLOAT })),
+    ),
   ];
-  const batches = [inputs[0]?.shape?.[0], outputs[0]?.shape?.[0]];
-  if (findings.length === 0 && batches[0] !== batches[1]) {
+  const [batch, other] = new Set([...inputs, ...outputs].map(({ shape }) => shape?.[0]));
+  if (findings.length === 0 && other !== undefined) {
     findings.push(
-      `the batch is called "${printable(String(batches[0]))}" in the input, "${printable(String(batches[1]))}" in the output`,
+      `the batch is called "${printable(String(batch))}" in the input, "${printable(String(other))}" in the output`,
     );
   }
   return findings;
 }
 
-/** `wanted`: `null` is a symbolic dimension. */
-function portFinding(
+interface WantedPort {
+  readonly name: string;
+  readonly dataType: number;
+  /** without the batch */
+  readonly shape: readonly number[];
+}
+
+/** The batch is symbolic, or one number everywhere. */
+function portsFindings(
   role: 'input' | 'output',
   ports: readonly OnnxPort[],
-  name: string,
-  wanted: readonly (number | null)[],
+  wanted: readonly WantedPort[],
 ): string[] {
-  const needed = `needed is one ${role} ${name} float32 [batch, ${wanted.slice(1).join(', ')}]`;
-  if (ports.length !== 1 || ports[0].name !== name) {
+  const [first] = wanted;
+  const needed =
+    wanted.length === 1
+      ? `needed is one ${role} ${first.name} float32 [batch, ${first.shape.join(', ')}]`
+      : `needed are the ${role}s ${wanted.map(({ name, shape }) => `${name} [batch, ${shape.join(', ')}]`).join(' and ')}`;
+  if (String(ports.map(({ name }) => name)) !== String(wanted.map(({ name }) => name))) {
     return [`the graph has the ${role}s ${listNames(ports.map((port) => port.name)) || '(none)'}; ${needed}`];
   }
-  const { dataType, shape } = ports[0];
-  if (dataType !== FLOAT) return [`${role} ${name} has data type ${dataType ?? 'none'}; ${needed}`];
-  const fits =
-    shape?.length === wanted.length &&
-    shape.every((side, i) =>
-      wanted[i] === null ? typeof side === 'string' && side !== '' : side === wanted[i],
-    );
-  if (fits) return [];
-  const found = shape ? `[${shape.map((side) => printable(String(side ?? '?'))).join(', ')}]` : 'no shape';
-  return [`${role} ${name} has ${shape ? 'the shape ' : ''}${found}; ${needed}`];
+  return ports.flatMap(({ name, dataType, shape }, i) => {
+    if (dataType !== wanted[i].dataType)
+      return [`${role} ${name} has data type ${dataType ?? 'none'}; ${needed}`];
+    const [batch, ...own] = shape ?? [];
+    const symbolic = typeof batch === 'string' && batch !== '';
+    const fixed = typeof batch === 'number' && batch >= 1;
+    if (shape && (symbolic || fixed) && String(own) === String(wanted[i].shape)) return [];
+    const found = shape ? `[${shape.map((side) => printable(String(side ?? '?'))).join(', ')}]` : 'no shape';
+    return [`${role} ${name} has ${shape ? 'the shape ' : ''}${found}; ${needed}`];
+  });
 }
 
 /** Every value is made once, and before it is used. */
@@ -197,11 +216,6 @@ export function flowFindings({ inputs, outputs, initializers, nodes }: OnnxFile)
   const unmade = outputs.map(({ name }) => name).filter((name) => !known.has(name));
   if (unmade.length > 0) findings.push(`nothing makes the output ${listNames(unmade)}`);
   return findings;
-}
-
-/** Two per block, and what comes after the last one. */
-function layerNorms({ depth, tokenNorm, pooledNorm }: BeitConfig): number {
-  return 2 * depth + (tokenNorm ? 1 : 0) + (pooledNorm ? 1 : 0);
 }
 
 /** Norms whose epsilon is not the config's, whoever wrote the file. */
@@ -248,10 +262,10 @@ export function approximationFindings(file: OnnxFile): string[] {
   return findings;
 }
 
-function geluFindings(file: OnnxFile, { depth }: BeitConfig): string[] {
+function geluFindings(file: OnnxFile, wanted: number): string[] {
   const exact =
     file.nodes.filter(({ type }) => type === 'Erf' || type === 'Gelu').length - approximateGelus(file).length;
-  return exact === depth ? [] : [`${exact} exact GELUs (Erf or Gelu nodes); ${depth} blocks need ${depth}`];
+  return exact === wanted ? [] : [`${exact} exact GELUs (Erf or Gelu nodes); ${wanted} are needed`];
 }
 
 function countFindings({ nodes }: OnnxFile, type: string, wanted: number): string[] {

@@ -18,6 +18,13 @@ import {
 } from './facts.js';
 import { STYLE } from './style.js';
 
+/** Names that would collide under a chart of many blocks. */
+const SHORT: ReadonlyMap<string, string> = new Map([
+  ['embedding', 'in'],
+  ['features', 'norm'],
+  ['logits', 'out'],
+]);
+
 /** The band drawn around the expected rms noise, as a factor to both sides; a place beyond it is looked at closely. */
 const BAND = 8;
 
@@ -116,11 +123,15 @@ function layers(report: LayersReport): string {
         title: 'Error after every part of the network, against the float32 noise',
         description: `${points.length} places from the embedding to the logits. ${off ? `The error leaves the band of float32 noise at ${off.name}.` : 'The error stays inside the band of float32 noise everywhere.'}`,
       },
-      points.map(({ name, rms, noise }) => ({ label: name.replace('block ', ''), error: rms, noise })),
+      points.map(({ name, rms, noise }) => ({
+        label: SHORT.get(name) ?? name.replace('block ', ''),
+        error: rms,
+        noise,
+      })),
       BAND,
     );
     body.push(
-      `<figure>${chart}<figcaption>rms error of the file against the float64 reference (line), the rms noise float32 must be expected to have there (dashed), and ${BAND} times to both sides of it (band). Numbers are blocks.</figcaption></figure>`,
+      `<figure>${chart}<figcaption>rms error of the file against the float64 reference (line), the rms noise float32 must be expected to have there (dashed), and ${BAND} times to both sides of it (band). in: embedding; numbers: blocks; norm: pooled features; out: logits.</figcaption></figure>`,
     );
   }
   if (steps.length > 0) {

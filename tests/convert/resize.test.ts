@@ -186,7 +186,7 @@ describe('resizeModel', () => {
     expect(resized.tensors).toEqual(model.tensors);
     expect(resized.buffers).toEqual(model.buffers);
     expect(resized.notes.join()).toContain(
-      '35×34 pixels are no whole number of patches of 4: the last 3 rows and the last 2 columns of pixels are not looked at (as upstream)',
+      '35×34 pixels are no whole number of patches of 4: the last 3 rows and the last 2 columns of pixels are not looked at (as in unilm, timm and transformers)',
     );
     const patch = resizeModel(model, { imageSize: [64, 64], patchSize: 8 });
     expect([...patch.derived!]).toEqual([

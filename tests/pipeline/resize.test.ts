@@ -4,9 +4,12 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import * as ort from 'onnxruntime-node';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import { ParityError, convert, verify } from '../../src/index.js';
+import { loadModel } from '../../src/convert/load.js';
+import { ParityError, convert, convertWeights, verify } from '../../src/index.js';
 import { RESIZE_RECORD, parseResizeRecord } from '../../src/resizing.js';
+import { readFloat64 } from '../../src/tensor.js';
 import { openOnnxFile } from '../../src/verify/onnx-file.js';
+import { runOracle } from '../../src/verify/oracle.js';
 import { GOLDEN_HINTS, goldenPath } from '../convert/goldens.js';
 import { RESIZE_CASES, expandedCheckpoint, resizeGolden, type GoldenArray } from '../convert/resize-cases.js';
 import { editOnnx } from '../support/onnx-edit.js';
@@ -130,6 +133,27 @@ describe('a resized file', () => {
     await convert({ src, out, verify: false, imageSize: [32, 32], resize: 'timm' });
     expect((await readFile(out)).equals(await readFile(plain))).toBe(true);
   });
+});
+
+describe('resized weights for other frameworks', () => {
+  it.each(['official', 'timm', 'transformers', 'mmpretrain'] as const)(
+    '%s: upstream’s table bit for bit, index buffers of the new window, the same logits',
+    async (to) => {
+      const golden = await resizeGolden('up');
+      const weights = join(folder, 'resized.safetensors');
+      const written = await convertWeights({ src, out: weights, to, imageSize: [48, 48] });
+      expect(written.parity.verdict).toBe('passed');
+      // Loading compares every index buffer with the one that the window needs.
+      const model = await loadModel(weights);
+      const table = model.tensors.get('backbone.layers.0.attn.relative_position_bias_table')!;
+      expect(await readFloat64(table)).toEqual(golden.get('unilm.table.0')!.values);
+      const { logits } = await runOracle(model, golden.get('input')!.values, 1);
+      await model.close();
+      const upstream = golden.get('unilm.logits_f64')!.values;
+      // A transformers file alone says nothing of eps: ours is 1e-6 then too.
+      expect(largest(difference(logits, upstream))).toBeLessThan(1e-10);
+    },
+  );
 });
 
 describe('parseResizeRecord', () => {

@@ -19,9 +19,10 @@ export function showWeights(result: WeightsResult, view: View): string[] {
     `${output.layout} layout, ${output.container}: ${weights} tensors${output.buffers > 0 ? ` and ${output.buffers} index buffers` : ''}`,
     ...(output.dropped.length > 0 ? [style.yellow(`left out: ${listNames(output.dropped, 8)}`)] : []),
   ];
+  const own = source.resized ? 'the source’s, or what resizing it gives again' : 'the source’s';
   const checked =
     parity.verdict === 'passed'
-      ? `${style.green('passed')}: ${printable(basename(output.path), 300)} read back, every bit of every tensor is the source’s`
+      ? `${style.green('passed')}: ${printable(basename(output.path), 300)} read back, every bit of every tensor is ${own}`
       : style.yellow('not checked');
   const steps = [
     `read ${formatSeconds(seconds.read)}`,

@@ -7,7 +7,7 @@ import { officialPreprocessing, type Preprocessing } from '../../image.js';
 import type { BeitModel } from '../../model.js';
 import { DEFAULT_RESIZE_METHOD, type ResizeRequest } from '../../resizing.js';
 import { bytesOf, describeTensor, elementCount, readFloat64, type Tensor } from '../../tensor.js';
-import { resample, type AxisRule } from './axis.js';
+import { resample, type AxisMap, type AxisRule } from './axis.js';
 import { resizeKernels } from './kernel.js';
 import { requireMethod, type Method } from './methods.js';
 import { resizedConfig, uncovered } from './sizes.js';
@@ -39,11 +39,13 @@ export function resizeModel(model: BeitModel, request: ResizeRequest): BeitModel
   const windows = { from: config.window, to: to.window };
   const moved = String(windows.from) !== String(windows.to);
   const names = [...model.tensors.keys()];
-  const rule = requireMethod(method, {
-    ...windows,
-    tables: moved && names.some((name) => name.endsWith(TABLE)),
-    positions: moved && names.includes(POSITIONS),
-  });
+  const rule = remembering(
+    requireMethod(method, {
+      ...windows,
+      tables: moved && names.some((name) => name.endsWith(TABLE)),
+      positions: moved && names.includes(POSITIONS),
+    }),
+  );
 
   const tensors = new Map(model.tensors);
   const derived = new Map(model.derived);
@@ -128,6 +130,20 @@ export function resizeGrid(
   const down = rule(from[0], to[0]);
   const across = from[0] === from[1] && to[0] === to[1] ? down : rule(from[1], to[1]);
   return resample(values, channels, down, across);
+}
+
+/** Every layer is resized with the same matrices. */
+function remembering({ table, position, ...method }: Method): Method {
+  const once = (rule: AxisRule): AxisRule => {
+    const made = new Map<string, AxisMap>();
+    return (from, to) => {
+      const key = `${from} ${to}`;
+      const map = made.get(key) ?? rule(from, to);
+      made.set(key, map);
+      return map;
+    };
+  };
+  return { ...method, position: once(position), ...(table && { table: once(table) }) };
 }
 
 /** Values that exist when they are pulled, and are the same every time. */

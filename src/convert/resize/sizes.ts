@@ -52,7 +52,7 @@ export function uncovered({ imageSize, patchSize }: BeitConfig): string | undefi
     ...(rows > 0 ? [rows === 1 ? 'the last row' : `the last ${rows} rows`] : []),
     ...(columns > 0 ? [columns === 1 ? 'the last column' : `the last ${columns} columns`] : []),
   ];
-  return `${imageSize.join('×')} pixels are no whole number of patches of ${patchSize}: ${parts.join(' and ')} of pixels are not looked at (as upstream)`;
+  return `${imageSize.join('×')} pixels are no whole number of patches of ${patchSize}: ${parts.join(' and ')} of pixels are not looked at (as in unilm, timm and transformers)`;
 }
 
 function isWhole(value: number, most: number): boolean {

@@ -3,6 +3,7 @@
 //   npm run bench                      base and large at 224, 5 interleaved rounds
 //   npm run bench -- --arch base --rounds 9
 //   npm run bench -- --python PATH     also time torch.onnx.export of the same architecture with that Python
+//   npm run bench -- graph             what the written graphs cost to run (scripts/bench-graph.mjs)
 //
 // Every round runs all commands once, so that a drift of the machine's speed touches all of them; ratios are taken
 // round by round and their median is printed. Times are of whole processes, start-up included.
@@ -12,6 +13,11 @@ import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
+
+if (process.argv[2] === 'graph') {
+  await import('./bench-graph.mjs');
+  process.exit();
+}
 
 const root = dirname(dirname(fileURLToPath(import.meta.url)));
 const { values: args } = parseArgs({

@@ -42,6 +42,8 @@ export interface WriteOptions {
   readonly flush?: boolean;
   /** compute the sha256 of what is written; default true */
   readonly digest?: boolean;
+  /** compute it in this thread, whatever the size */
+  readonly digestHere?: boolean;
   /** size of each of the few buffers; default 4 MiB */
   readonly bufferBytes?: number;
 }
@@ -85,7 +87,8 @@ export async function writePieces(
   );
   // A digest runs from the first byte to the last: with late pieces nobody knows the first ones in time.
   const inOrder = !pieces.some((piece) => 'late' in piece);
-  const digest = inOrder && (options.digest ?? true) ? createDigest(total) : undefined;
+  const digest =
+    inOrder && (options.digest ?? true) ? createDigest(options.digestHere ? 0 : total) : undefined;
   const slots = makeSlots(total, options.bufferBytes ?? BUFFER_BYTES);
   const writer = new SlotWriter(file, slots, options, digest);
   try {

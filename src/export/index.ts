@@ -76,7 +76,9 @@ export interface Exported {
 }
 
 /** Several files at once share what one alone may take. */
-const MANY_BUFFER_BYTES = 1024 * 1024;
+const MANY_BUFFER_BYTES = 256 * 1024;
+/** From here on the threads' memory counts more than the time they save. */
+const MANY_FILES = 4;
 /** Up to here a linked file is hashed whatever was asked: it takes less time than starting the program. */
 const QUICK_BYTES = 32 * 1024 * 1024;
 /** Room for nodes, names and metadata besides the weights. */
@@ -139,6 +141,7 @@ export async function exportFiles(
         digest: options.digest,
         sourceDigests: fed,
         ...(files.length > 1 && { bufferBytes: MANY_BUFFER_BYTES }),
+        digestHere: files.length >= MANY_FILES,
         onProgress: (bytes) => {
           done[i] = bytes;
           options.onProgress?.(

@@ -13,7 +13,7 @@ import type { Graph } from './graph.js';
 
 /** Up to here a tensor is small. All of a large model's together are less than 3 MB. */
 const SMALL_BYTES = 64 * 1024;
-const BLOCK_BYTES = 4 * 1024 * 1024;
+const BLOCK_BYTES = 2 * 1024 * 1024;
 
 export class SharedReads {
   readonly #files: number;

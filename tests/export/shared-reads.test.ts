@@ -127,7 +127,7 @@ describe('SharedReads', () => {
     const broken: Tensor = {
       dtype: 'F32',
       shape: [MEGABYTE],
-       
+
       async *chunks() {
         await Promise.resolve();
         throw new Error('unreadable');

@@ -62,19 +62,20 @@ function afterwards(
   });
 }
 
-/** Bytes of one block of work. */
-const STEP = 1024 * 1024;
+/** Elements of one step of work: its result is written before the next begins, into the same memory. */
+const STEP = 128 * 1024;
 
 /** The same values in float16. @throws FormatError (while streaming) where that would give an infinity */
 export function halved({ name, tensor }: Weight): Tensor {
   return made('F16', tensor.shape, async function* () {
     let lost = 0;
     let most = 0;
+    const buffer = new Uint16Array(Math.min(STEP, elementCount(tensor.shape)));
     for await (const chunk of tensor.chunks()) {
       const values = floats(chunk);
       for (let at = 0; at < values.length; at += STEP) {
         const part = values.subarray(at, at + STEP);
-        const out = new Uint16Array(part.length);
+        const out = buffer.subarray(0, part.length);
         const here = narrow(new Uint32Array(part.buffer, part.byteOffset, part.length), out);
         if (here > 0) {
           lost += here;
@@ -145,9 +146,12 @@ export function perBlock(weight: Weight, dtype: 'F32' | 'F16'): { blocks: Tensor
   const blocks = made('U8', [outputs, perRow, BLOCK / 2], async function* () {
     const steps = new Float32Array(outputs * perRow);
     let row = 0;
+    let buffer = new Uint8Array(0);
     for await (const rows of wholeRows(weight.tensor, inputs)) {
       const count = rows.length / inputs;
-      const bytes = new Uint8Array((count * perRow * BLOCK) / 2);
+      const needed = (count * perRow * BLOCK) / 2;
+      if (buffer.length < needed) buffer = new Uint8Array(needed);
+      const bytes = buffer.subarray(0, needed);
       const part = steps.subarray(row * perRow, (row + count) * perRow);
       if (!quantiseBlocks(rows, inputs, round, bytes, part)) throw notFinite(weight.name);
       row += count;

@@ -64,7 +64,7 @@ export function showEvaluation(
       title: 'unread',
       lines: [
         style.yellow(
-          `${formatInteger(images.unreadable)} pictures could not be read; accuracy is that of the others`,
+          `could not be read: ${formatInteger(images.unreadable)}; accuracy is that of the others`,
         ),
         ...shown.map((line) => `  ${line}`),
         ...(more > 0 ? [`  and ${formatInteger(more)} more (--json names all)`] : []),

@@ -40,7 +40,17 @@ function complete(line: string, wordBreaks = ' \t\n"\'><=;|&(:'): string[] {
   return stdout.split('\n').filter((word) => word !== '');
 }
 
-const COMMANDS = ['convert', 'verify', 'inspect', 'diff', 'list', 'completion', 'help'];
+const COMMANDS = [
+  'convert',
+  'verify',
+  'inspect',
+  'diff',
+  'list',
+  'classify',
+  'evaluate',
+  'completion',
+  'help',
+];
 const v2Large = () =>
   sources.flatMap((source) =>
     source.startsWith('official:beitv2_large') ? [source.slice('official:'.length)] : [],

@@ -113,6 +113,7 @@ describe('convert hands its options to the pipeline', () => {
     expect(flags('convert').sort()).toEqual(
       [
         ...shared,
+        '--labels',
         '--out',
         '--to',
         '--drop',

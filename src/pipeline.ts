@@ -15,7 +15,7 @@ import { prepareDigest, sha256Of } from './digest.js';
 import { FormatError, InterruptedError, ParityError, listNames, printable } from './errors.js';
 import type { Exported } from './export/index.js';
 import type { BeitModel } from './model.js';
-import { checkReports, filesOf, insist, measure, report, type Measured } from './parity.js';
+import { checkReports, filesOf, insist, measure, report, type Measured, type Reported } from './parity.js';
 import {
   outputSummary,
   sourceSummary,
@@ -27,6 +27,7 @@ import {
   type DiffResult,
   type InspectOptions,
   type Inspection,
+  type OutputSummary,
   type SourceOptions,
   type SourceSummary,
   type VerifyOptions,
@@ -48,12 +49,15 @@ export type * from './results.js';
 
 const SKIPPED: ParityReport = { verdict: 'skipped', checks: [], inputs: [], seconds: 0 };
 
+/** Called with every file that was written, good or not, while its model is still open. */
+export type Watch = (file: Reported & { readonly output: OutputSummary }) => Promise<void>;
+
 /**
  * Convert an official BEiT checkpoint to ONNX; the file gets its name only after it was verified.
  *
  * @throws InputError, NetworkError, UsageError, EnvironmentError, ParityError (with the report), InterruptedError
  */
-export async function convert(options: ConvertOptions): Promise<ConvertResult> {
+export async function convert(options: ConvertOptions, watch?: Watch): Promise<ConvertResult> {
   return await interruptible(options.signal, async () => {
     const clock = stopwatch();
     const verifying = options.verify ?? true;
@@ -100,7 +104,7 @@ export async function convert(options: ConvertOptions): Promise<ConvertResult> {
       }
       const write = clock.lap();
       const source = sourceSummary(model, exported[0].sourceSha256);
-      const written = await publishAll(targets, exported, { model, source, resolved, task }, options);
+      const written = await publishAll(targets, exported, { model, source, resolved, task }, options, watch);
       const verify = clock.lap();
       return {
         source,
@@ -127,6 +131,7 @@ async function publishAll(
     readonly task: Task;
   },
   options: ConvertOptions,
+  watch?: Watch,
 ): Promise<WrittenFile[]> {
   const { model, resolved } = of;
   const written: WrittenFile[] = [];
@@ -145,8 +150,11 @@ async function publishAll(
         task: of.task,
       });
     }
-    const tell = (): Promise<void> =>
-      report(reportsOf(options, each, i), { ...measured, ...of, files: filesOf(output) });
+    const tell = async (): Promise<void> => {
+      const reported = { ...measured, ...of, files: filesOf(output) };
+      await report(reportsOf(options, each, i), reported);
+      await watch?.({ ...reported, output });
+    };
     try {
       insist(measured.parity, target.path, model, each);
     } catch (error) {

@@ -40,6 +40,8 @@ export interface SourceOptions extends CommonOptions {
   readonly configPath?: string;
   readonly version?: 1 | 2;
   readonly sharedTable?: 'keep' | 'spread';
+  /** file of class names: one per line, a JSON array, a JSON object by id, or a config.json */
+  readonly labels?: string;
   /** the averaged weights of a PyTorch file (`model_ema`, `ema_state_dict`, `state_dict_ema`) */
   readonly ema?: boolean;
   /** dotted path of the weights in a PyTorch file; found where publishers put them by default */
@@ -52,8 +54,6 @@ export interface SourceOptions extends CommonOptions {
   readonly patchSize?: number;
   /** whose arithmetic resizes; `unilm` by default */
   readonly resize?: ResizeMethod;
-  /** file of class names: one per line, a JSON array, a JSON object by id, or a config.json */
-  readonly labels?: string;
 }
 
 /** How the written file is checked. */

@@ -252,6 +252,19 @@ export const OPTIONS = {
     ),
   threads: () =>
     make('--threads <n>', 'processor cores that may be used (default: all)').argParser(integer(1, 1024)),
+  format: () =>
+    make(
+      '--format <format>',
+      'hub: a folder that transformers.js and the hub know (default where --out ends in /)',
+    ).choices(['hub']),
+  withWeights: () => make('--with-weights', 'model.safetensors for transformers in the folder too'),
+  push: () =>
+    make('--push <owner/name>', 'onto the hub, in one commit; {name} stands for a model’s name').argParser(
+      text,
+    ),
+  dryRun: () => make('--dry-run', 'say what a push would change, and send nothing'),
+  private: () => make('--private', 'a new repository is private'),
+  pr: () => make('--pr', 'push as a pull request'),
   stats: () => make('--stats', 'read the weights too: range, mean, spread, and what is unusual'),
   labels: () =>
     make('--labels <file>', 'class names: one per line, a JSON array or object, or a config.json')
@@ -289,6 +302,7 @@ export interface SourceFlags {
   readonly config?: string;
   readonly layout?: string;
   readonly sharedBias?: 'keep' | 'layers';
+  readonly labels?: string;
   readonly ema?: boolean;
   readonly key?: string;
   readonly beitVersion?: '1' | '2';
@@ -302,7 +316,6 @@ export interface SourceFlags {
   readonly layers?: boolean;
   readonly report?: readonly string[];
   readonly threads?: number;
-  readonly labels?: string;
   readonly json?: boolean;
   readonly quiet?: boolean;
   readonly verbose?: boolean;
@@ -316,6 +329,7 @@ export function sourceOptions(flags: SourceFlags) {
     src: flags.src,
     configPath: flags.config,
     layout: flags.layout,
+    labels: flags.labels,
     sharedTable: flags.sharedBias && SHARED_TABLE[flags.sharedBias],
     version: flags.beitVersion && ({ '1': 1, '2': 2 } as const)[flags.beitVersion],
     ema: flags.ema,
@@ -330,7 +344,6 @@ export function sourceOptions(flags: SourceFlags) {
     layers: flags.layers,
     reports: flags.report,
     threads: flags.threads,
-    labels: flags.labels,
   };
 }
 

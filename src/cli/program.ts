@@ -12,6 +12,7 @@ import { diffCommand } from './commands/diff.js';
 import { evaluateCommand } from './commands/evaluate.js';
 import { inspectCommand } from './commands/inspect.js';
 import { listCommand } from './commands/list.js';
+import { releaseCommand } from './commands/release.js';
 import { verifyCommand } from './commands/verify.js';
 import { NAME, type CliDeps } from './deps.js';
 import { CliOption } from './options.js';
@@ -44,6 +45,7 @@ Examples:
   convert-beit --src official --out model.onnx
   convert-beit --src ./checkpoint.safetensors --out model.onnx
   convert-beit --src official --out beit.pth --to mmpretrain
+  convert-beit release zoo.yaml --out dist
   convert-beit list
   convert-beit inspect official
 
@@ -58,6 +60,7 @@ Environment:
   program.addCommand(verifyCommand(deps));
   program.addCommand(inspectCommand(deps));
   program.addCommand(diffCommand(deps));
+  program.addCommand(releaseCommand(deps));
   program.addCommand(listCommand(deps));
   program.addCommand(classifyCommand(deps));
   program.addCommand(evaluateCommand(deps));

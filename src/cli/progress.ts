@@ -25,6 +25,7 @@ const ERASE = '\r\u001b[2K';
 
 const VERBS: Record<ProgressEvent['phase'], string> = {
   download: 'downloading',
+  upload: 'uploading',
   hash: 'hashing',
   write: 'writing',
   oracle: 'computing the reference for',

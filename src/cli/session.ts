@@ -82,6 +82,13 @@ export class Session {
     this.#deps.stderr.write(`${this.#errorStyle.yellow('note:')} ${printable(text, 400)}\n`);
   }
 
+  /** One line for a person on stderr, unless quiet. */
+  say(line: string): void {
+    if (this.quiet) return;
+    this.#progress?.clear();
+    this.#deps.stderr.write(`${printable(line, 1000)}\n`);
+  }
+
   /** The one JSON object of this run, if that is what was asked for; else lines for a person, unless quiet. */
   async answer(data: object, forPerson: () => Promise<readonly string[]>): Promise<void> {
     if (this.json) {

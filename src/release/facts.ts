@@ -2,7 +2,7 @@
  * What is published about a model, gathered from the catalog row it comes from and from the manifest (which wins).
  */
 import { DEFAULT_CATALOG_NAME } from '../convert/catalog-data.js';
-import { catalog, type CatalogRow } from '../convert/catalog.js';
+import { catalog, type CatalogRow, type Publisher } from '../convert/catalog.js';
 import type { ReleaseItem } from './manifest.js';
 
 export interface Facts {
@@ -63,11 +63,13 @@ export function factsOf(item: ReleaseItem, version?: 1 | 2): Facts {
 
 /** The catalog row that a source names. */
 export function rowOf(source: string): CatalogRow | undefined {
-  if (source !== 'official' && !source.startsWith('official:')) return undefined;
-  const name = source.slice('official:'.length);
-  const rows = catalog();
-  if (name === '') return rows.find(({ name: own }) => own === DEFAULT_CATALOG_NAME);
-  return rows.find((row) => row.name === name || row.aliases.includes(name));
+  if (source === 'official') return rowNamed('official', DEFAULT_CATALOG_NAME);
+  const [, publisher, name] = /^(official|mmpretrain):(.+)$/s.exec(source) ?? [];
+  return name === undefined ? undefined : rowNamed(publisher as Publisher, name);
+}
+
+function rowNamed(publisher: Publisher, name: string): CatalogRow | undefined {
+  return catalog(publisher).find((row) => row.name === name || row.aliases.includes(name));
 }
 
 function hubRepo(source: string): string | undefined {

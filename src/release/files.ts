@@ -2,7 +2,7 @@
 import { readdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { ByteSource } from '../bytes.js';
-import { openFile } from '../convert/sources/file.js';
+import { openFile } from '../file-source.js';
 import { sha256Of } from '../digest.js';
 import { byPath, type ReleasedFile } from './record.js';
 

@@ -7,10 +7,10 @@ import { dirname, isAbsolute, resolve } from 'node:path';
 import { LineCounter, parseDocument, type Document, type Node } from 'yaml';
 import { z } from 'zod';
 import { InputError, listNames, printable } from '../errors.js';
+import { RESIZE_METHODS } from '../resizing.js';
 
 export const DTYPES = ['fp32', 'fp16', 'q8', 'int8', 'uint8', 'q4', 'q4f16'] as const;
 export const TASKS = ['classify', 'features', 'masked-image', 'segment'] as const;
-export const RESIZES = ['unilm', 'timm', 'timm-simple', 'transformers'] as const;
 export const NAME_STYLES = ['plain', 'openmmlab'] as const;
 export type NameStyle = (typeof NAME_STYLES)[number];
 
@@ -26,7 +26,7 @@ const settings = {
   dtype: z.array(z.enum(DTYPES)).min(1),
   opset: z.int().min(1).max(99),
   image_size: z.union([side, z.tuple([side, side])]),
-  resize: z.enum(RESIZES),
+  resize: z.enum(RESIZE_METHODS),
   beit_version: z.union([z.literal(1), z.literal(2)]),
   with_weights: z.boolean(),
   external_data: z.boolean(),

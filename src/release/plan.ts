@@ -3,7 +3,8 @@
  */
 import { stat } from 'node:fs/promises';
 import { complexity } from '../beit.js';
-import { factsOf, rowOf } from './facts.js';
+import { factsOf } from './facts.js';
+import { knownConfig } from './known-config.js';
 import type { ReleaseItem } from './manifest.js';
 
 export interface PlannedFile {
@@ -63,7 +64,7 @@ const RUNTIME_COPIES = 2.2;
 
 export async function planItem(item: ReleaseItem): Promise<PlannedItem> {
   const facts = factsOf(item);
-  const config = rowOf(item.source)?.config;
+  const config = knownConfig(item);
   const dtypes = item.dtype ?? ['fp32'];
   const known = config ? complexity(config) : undefined;
   const parameters = known?.parameters ?? (await localParameters(item.source));

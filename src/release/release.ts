@@ -43,6 +43,8 @@ export interface ReleaseOptions extends CommonOptions {
   /** also write everything as one zip beside the folders */
   readonly zip?: boolean;
   readonly verify?: boolean;
+  /** `<owner>/{name}`: where the folders will be on the hub, which their cards say; wins over the manifest */
+  readonly push?: string;
   readonly onItem?: (event: ItemEvent) => void;
 }
 
@@ -88,7 +90,7 @@ export interface BuildOptions extends CommonOptions {
 
 /** What would be done. @throws InputError for a manifest that is wrong */
 export async function planRelease(
-  options: Pick<ReleaseOptions, 'manifest' | 'only' | 'shard'>,
+  options: Pick<ReleaseOptions, 'manifest' | 'only' | 'shard' | 'push'>,
 ): Promise<readonly PlannedItem[]> {
   const { items } = await readManifest(options.manifest);
   const chosen = shardOf(selectItems(items, options.only), options.shard);
@@ -103,7 +105,9 @@ export async function planRelease(
 export async function release(options: ReleaseOptions, builder: Builder): Promise<ReleaseResult> {
   const start = performance.now();
   const manifest = await readManifest(options.manifest);
-  const items = shardOf(selectItems(manifest.items, options.only), options.shard);
+  const items = shardOf(selectItems(manifest.items, options.only), options.shard).map((item) =>
+    options.push === undefined ? item : { ...item, push: options.push },
+  );
   const epoch = sourceDateEpoch(options.env ?? process.env);
   const nameStyle = options.nameStyle ?? 'plain';
   await makeFolder(options.out);

@@ -27,9 +27,13 @@ const RESAMPLE: Readonly<Record<Preprocessing['interpolation'], number>> = {
  * `config.json`. `layer_norm_eps` is the one the source computes with: transformers' own default is 1e-12, and its
  * published configs say so, which changes the numbers.
  *
+ * @param more fields of other programs
  * @throws LayoutError for a segmentation model whose feature blocks are unknown
  */
-export function configJson({ config, labels }: Pick<BeitModel, 'config' | 'labels'>): string {
+export function configJson(
+  { config, labels }: Pick<BeitModel, 'config' | 'labels'>,
+  more: object = {},
+): string {
   const { imageSize, segmentation } = config;
   return json({
     architectures: [ARCHITECTURE[config.kind]],
@@ -61,6 +65,7 @@ export function configJson({ config, labels }: Pick<BeitModel, 'config' | 'label
     // Not transformers': it says that biases of zeros stand for none (config-file.ts reads it back).
     ...(!config.qvBias && !config.qkvBias && { qkv_bias: false }),
     torch_dtype: 'float32',
+    ...more,
   });
 }
 

@@ -3,7 +3,7 @@
  */
 import { basename } from 'node:path';
 import type { BeitModel } from '../../model.js';
-import { weightStatistics } from '../../statistics.js';
+import { weightStatistics, type WeightStatistics } from '../../statistics.js';
 import type { LogitsPair } from '../checks/logits.js';
 import type { ParityReport } from '../report.js';
 import {
@@ -27,13 +27,18 @@ export interface ReportParts {
   readonly model: BeitModel;
   readonly pictures: readonly Picture[];
   readonly signal?: AbortSignal;
+  /** leave out what differs from machine to machine and from run to run */
+  readonly reproducible?: boolean;
+  /** when it is known already */
+  readonly statistics?: WeightStatistics;
 }
 
 export async function assembleReport(parts: ReportParts): Promise<ReportDocument> {
-  const { toolVersion, command, parity, pairs, model, pictures, signal } = parts;
+  const { toolVersion, command, pairs, model, pictures, signal, reproducible } = parts;
   const { id, commit, files, container, layout, version, config, parameters, flops, preprocessing, notes } =
     parts.source;
-  const statistics = await weightStatistics(model.tensors, signal);
+  const { seconds, ...parity } = parts.parity;
+  const statistics = parts.statistics ?? (await weightStatistics(model.tensors, signal));
   return {
     schema: 'convert-beit-report',
     schemaVersion: REPORT_VERSION,
@@ -53,8 +58,8 @@ export async function assembleReport(parts: ReportParts): Promise<ReportDocument
       notes,
     },
     files: parts.files.map((file) => ({ ...file, name: basename(file.name) })),
-    machine: thisMachine(),
-    parity,
+    ...(!reproducible && { machine: thisMachine() }),
+    parity: { ...parity, ...(!reproducible && { seconds }) },
     logits: logitDetails(pairs),
     weights: [...statistics.groups].map(([name, of]) => ({ name, statistics: of })),
     unusual: statistics.unusual,

@@ -71,8 +71,9 @@ export interface ReportDocument {
   readonly command: string;
   readonly source: ReportSource;
   readonly files: readonly ReportFile[];
-  readonly machine: Machine;
-  readonly parity: ParityReport;
+  /** absent, like `parity.seconds`, from reports that are the same on every machine */
+  readonly machine?: Machine;
+  readonly parity: Omit<ParityReport, 'seconds'> & { readonly seconds?: number };
   readonly logits: readonly LogitDetails[];
   /** by place: `embedding`, `block 0` …, `head` */
   readonly weights: readonly { readonly name: string; readonly statistics: Statistics }[];

@@ -85,12 +85,16 @@ export function machineFacts({ machine, tool, parity }: ReportDocument): Fact[] 
     ...(parity.runtime
       ? [{ name: 'runtime', value: `${parity.runtime.name} ${parity.runtime.version}` }]
       : []),
-    { name: 'Node', value: machine.node },
-    {
-      name: 'machine',
-      value: `${machine.processor}, ${machine.cores} cores, ${formatBytes(machine.memoryBytes)}, ${machine.platform} ${machine.arch}`,
-    },
-    { name: 'took', value: `${parity.seconds.toFixed(1)} s` },
+    ...(machine
+      ? [
+          { name: 'Node', value: machine.node },
+          {
+            name: 'machine',
+            value: `${machine.processor}, ${machine.cores} cores, ${formatBytes(machine.memoryBytes)}, ${machine.platform} ${machine.arch}`,
+          },
+        ]
+      : []),
+    ...(parity.seconds === undefined ? [] : [{ name: 'took', value: `${parity.seconds.toFixed(1)} s` }]),
   ];
 }
 

@@ -29,8 +29,17 @@ const SHORT: ReadonlyMap<string, string> = new Map([
 const BAND = 8;
 
 export function htmlReport(document: ReportDocument): string {
-  const { parity, source, command } = document;
-  const title = `${VERDICTS[parity.verdict]}: ${source.id}`;
+  return htmlReports([document]);
+}
+
+/** One page for several files of one source: what they share is said once. */
+export function htmlReports(documents: readonly ReportDocument[]): string {
+  const [first] = documents;
+  const worst =
+    (['failed', 'skipped'] as const).find((verdict) =>
+      documents.some(({ parity }) => parity.verdict === verdict),
+    ) ?? 'passed';
+  const title = `${VERDICTS[worst]}: ${first.source.id}`;
   return [
     '<!doctype html>',
     '<html lang="en"><head><meta charset="utf-8">',
@@ -38,21 +47,29 @@ export function htmlReport(document: ReportDocument): string {
     `<meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'; img-src data:">`,
     '<meta name="color-scheme" content="light dark"><link rel="icon" href="data:,">',
     `<title>${e(title)}</title><style>${STYLE}</style></head><body><main>`,
-    verdict(document),
-    whatWasCompared(document),
-    checks(parity.checks),
-    parity.layers ? layers(parity.layers) : '',
-    inputs(parity.inputs),
-    ...document.logits.slice(0, 1).map((details) => logits(details, document.logits.length)),
-    pictures(document),
-    weights(document),
+    ...documents.flatMap((document, at) => fileSections(document, at)),
+    weights(first),
     section(
       'How to make this report again',
-      `<pre><code>${e(command)}</code></pre><p class="soft">Generated inputs depend on the seed only; numbers differ between processors by float32 rounding.</p>`,
+      `<pre><code>${e(first.command)}</code></pre><p class="soft">Generated inputs depend on the seed only; numbers differ between processors by float32 rounding.</p>`,
     ),
     '</main></body></html>',
     '',
   ].join('\n');
+}
+
+function fileSections(document: ReportDocument, at: number): string[] {
+  const { parity } = document;
+  const prefix = at === 0 ? '' : `file-${at}-`;
+  return [
+    verdict(document),
+    at === 0 ? whatWasCompared(document) : section('The file', list(fileFacts(document))),
+    checks(parity.checks),
+    parity.layers ? layers(parity.layers, prefix) : '',
+    inputs(parity.inputs),
+    ...document.logits.slice(0, 1).map((details) => logits(details, parity.inputs.length, prefix)),
+    pictures(document),
+  ];
 }
 
 function section(title: string, body: string): string {
@@ -112,14 +129,14 @@ function checks(all: readonly Check[]): string {
   );
 }
 
-function layers(report: LayersReport): string {
+function layers(report: LayersReport, prefix: string): string {
   const { points, steps, suspects } = report;
   const body = [`<p>${e(layersSentence(report))}</p>`];
   if (points.length > 0) {
     const off = points.find(({ units: of }) => !(of <= BAND));
     const chart = errorChart(
       {
-        id: 'layers',
+        id: `${prefix}layers`,
         title: 'Error after every part of the network, against the float32 noise',
         description: `${points.length} places from the embedding to the logits. ${off ? `The error leaves the band of float32 noise at ${off.name}.` : 'The error stays inside the band of float32 noise everywhere.'}`,
       },
@@ -179,14 +196,18 @@ function called(prediction: Prediction | undefined): string {
   return `${prediction.label ?? `class ${prediction.class}`} ${(100 * prediction.probability).toFixed(1)} %`;
 }
 
-function logits({ input, classes, noise, sample, histogram }: LogitDetails, count: number): string {
+function logits(
+  { input, classes, noise, sample, histogram }: LogitDetails,
+  count: number,
+  prefix: string,
+): string {
   const share =
     sample.length === classes
       ? `all ${classes.toLocaleString('en-US')} logits`
       : `${sample.length} of ${classes.toLocaleString('en-US')} logits, evenly taken`;
   const bars = histogramChart(
     {
-      id: 'histogram',
+      id: `${prefix}histogram`,
       title: 'Differences between the logits of file and source',
       description: `How many of ${classes} logits differ by how many noise units for ${input}; one unit is ${noise.toExponential(1)}. All lie within ${histogram.range.toPrecision(2)} units.`,
     },
@@ -196,7 +217,7 @@ function logits({ input, classes, noise, sample, histogram }: LogitDetails, coun
   );
   const dots = scatterChart(
     {
-      id: 'scatter',
+      id: `${prefix}scatter`,
       title: 'Logits of the file over those of the source',
       description: `${share} for ${input}. On the dashed diagonal both are equal.`,
     },

@@ -26,7 +26,7 @@ export function checkReportPaths(paths: readonly string[]): void {
 }
 
 /** What JSON has no number for becomes its name (`"NaN"`, `"Infinity"`), as everywhere in this tool's JSON. */
-export function jsonReport(document: ReportDocument): string {
+export function jsonReport(document: object): string {
   const plain = (_: string, value: unknown): unknown =>
     typeof value === 'number' && !Number.isFinite(value) ? String(value) : value;
   return `${JSON.stringify(document, plain, 2)}\n`;

@@ -1,9 +1,8 @@
 /** `--push` and what belongs to it, for every command that makes folders. */
-import { join } from 'node:path';
 import { formatBytes } from '../bytes.js';
 import { UsageError, printable } from '../errors.js';
 import type { CommonOptions } from '../pipeline.js';
-import type { PushPlan, Pushed, ReleaseResult } from '../release/index.js';
+import type { PushPlan, Pushed, ReleasedItem } from '../release/index.js';
 import type { Session } from './session.js';
 
 export interface PushFlags {
@@ -21,7 +20,12 @@ export interface PushOutcome extends Partial<Pushed> {
   readonly error?: { readonly kind: string; readonly message: string; readonly next?: string };
 }
 
-type Folders = Pick<ReleaseResult, 'out' | 'items'>;
+/** A finished model and where it lies. */
+export interface FinishedFolder {
+  readonly name: string;
+  readonly folder: string;
+  readonly released: ReleasedItem;
+}
 
 /**
  * Checked before anything is converted.
@@ -32,7 +36,11 @@ type Folders = Pick<ReleaseResult, 'out' | 'items'>;
 export function pushOptions(
   flags: PushFlags,
   names: readonly string[],
-): (folders: Folders, common: Required<CommonOptions>, session: Session) => Promise<PushOutcome[]> {
+): (
+  folders: readonly FinishedFolder[],
+  common: Required<CommonOptions>,
+  session: Session,
+) => Promise<PushOutcome[]> {
   const { push: template } = flags;
   if (template === undefined) {
     const given = (['dryRun', 'private', 'pr'] as const).find((name) => flags[name]);
@@ -53,14 +61,12 @@ export function pushOptions(
     const { checkRepository, publish, repositoryOf } = await import('../release/index.js');
     const repositories = new Map(names.map((name) => [name, checkRepository(repositoryOf(template, name))]));
     const outcomes: PushOutcome[] = [];
-    for (const { name, released } of folders.items) {
-      const repo = repositories.get(name);
-      // What failed was told already; it is not pushed either.
-      if (!released || repo === undefined) continue;
+    for (const { name, folder, released } of folders) {
+      const repo = repositories.get(name)!;
       let plan: PushPlan | undefined;
       try {
         common.signal.throwIfAborted();
-        const pushed = await publish(released, join(folders.out, name), repo, {
+        const pushed = await publish(released, folder, repo, {
           env: common.env,
           signal: common.signal,
           private: flags.private,

@@ -12,4 +12,5 @@ export { repositoryOf } from './folder.js';
 export { isProven, publish, type PublishOptions } from './publish.js';
 export { checkRepository, type PushPlan, type Pushed } from './push.js';
 export { planRelease, type ItemEvent, type ReleaseResult, type ReleasedStatus } from './release.js';
+export type { ReleasedItem } from './record.js';
 export type { PlannedItem } from './plan.js';

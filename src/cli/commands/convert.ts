@@ -3,25 +3,15 @@ import { Command } from 'commander';
 import { UsageError } from '../../errors.js';
 import type { TaskOptions } from '../../task.js';
 import type { CliDeps } from '../deps.js';
-import type { PrecisionName } from '../../precision.js';
-import { OPTIONS, sourceOptions, type SourceFlags } from '../options.js';
+import { OPTIONS, sourceOptions } from '../options.js';
 import { Session } from '../session.js';
+import { FOLDER_ONLY, convertToFolder, writesFolder, type FolderFlags } from './convert-folder.js';
 
-interface ConvertFlags extends SourceFlags, Omit<TaskOptions, 'outTypes'> {
+interface ConvertFlags extends Omit<FolderFlags, 'to'>, Omit<TaskOptions, 'outTypes'> {
   readonly outType?: TaskOptions['outTypes'];
   readonly batch?: number;
-  readonly out: string;
   readonly to?: 'official' | 'timm' | 'transformers' | 'mmpretrain';
   readonly drop?: readonly string[];
-  readonly opset?: number;
-  readonly externalData?: boolean;
-  readonly dtype?: readonly PrecisionName[];
-  readonly keep?: readonly string[];
-  readonly reduceRange?: boolean;
-  readonly link?: boolean;
-  readonly acceptQuality?: boolean;
-  readonly verify: boolean;
-  readonly clobber: boolean;
 }
 
 export const SOURCES_HELP = `
@@ -45,7 +35,10 @@ export function convertCommand(deps: CliDeps): Command {
     .addOption(OPTIONS.stream())
     .addOption(OPTIONS.to())
     .addOption(OPTIONS.drop())
+    .addOption(OPTIONS.format())
+    .addOption(OPTIONS.withWeights())
     .addOption(OPTIONS.config())
+    .addOption(OPTIONS.labels())
     .addOption(OPTIONS.layout())
     .addOption(OPTIONS.beitVersion())
     .addOption(OPTIONS.sharedBias())
@@ -80,6 +73,10 @@ export function convertCommand(deps: CliDeps): Command {
     .addOption(OPTIONS.layers())
     .addOption(OPTIONS.report())
     .addOption(OPTIONS.threads())
+    .addOption(OPTIONS.push())
+    .addOption(OPTIONS.dryRun())
+    .addOption(OPTIONS.private())
+    .addOption(OPTIONS.pr())
     .addOption(OPTIONS.json())
     .addOption(OPTIONS.quiet())
     .addOption(OPTIONS.verbose())
@@ -93,11 +90,18 @@ Examples:
   convert-beit --src official --img-size 384 --out model-384.onnx
   convert-beit --src ./checkpoint.safetensors --config ./config.json --out model.onnx --json
   convert-beit --src official --out model.onnx --dtype fp32,fp16,q8,q4
+  convert-beit --src official --out beit/ --dtype fp32,q8 --push me/beit --dry-run
   convert-beit --src official --out beit.pth
   convert-beit --src ./mmpretrain.pth --out model/ --to transformers`,
     )
     .action(async (flags: ConvertFlags) => {
       const session = new Session(deps, flags);
+      if (writesFolder(flags)) {
+        refuse(flags, WEIGHTS_ONLY, 'is for weights, --out says a folder for the hub');
+        await convertToFolder(flags, session);
+        return;
+      }
+      refuse(flags, FOLDER_ONLY, 'is for a folder (--out ends in /, no --to)');
       const { convert, convertWeights, writesWeights } = await session.pipeline();
       const common = {
         out: flags.out,

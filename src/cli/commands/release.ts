@@ -1,7 +1,8 @@
 /** `convert-beit release`: many models from one manifest. */
+import { join } from 'node:path';
 import { Command, InvalidArgumentError } from 'commander';
 import { UsageError, printable } from '../../errors.js';
-import type { ReleasedStatus, ReleaseResult } from '../../release/index.js';
+import type { ReleasedStatus } from '../../release/index.js';
 import type { CliDeps } from '../deps.js';
 import { EXIT } from '../exit.js';
 import { CliOption, OPTIONS, integer, text } from '../options.js';
@@ -126,7 +127,11 @@ Examples:
             if (!common.signal.aborted) session.say(itemLine(event));
           },
         });
-        return { result: made, pushed: await push(made, common, session) };
+        // What failed is not pushed; it was told already.
+        const finished = made.items.flatMap(({ name, released }) =>
+          released ? [{ name, folder: join(made.out, name), released }] : [],
+        );
+        return { result: made, pushed: await push(finished, common, session) };
       });
       const failures = [
         ...result.items.flatMap(({ error }) => (error ? [error] : [])),
@@ -166,5 +171,3 @@ function itemLine({
     status === 'failed' ? `: ${printable(error instanceof Error ? error.message : String(error), 400)}` : '';
   return `${index + 1}/${count} ${name}: ${status}${took}${why}`;
 }
-
-export type { ReleaseResult };

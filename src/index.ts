@@ -14,24 +14,44 @@ export {
   ShapeError,
   UsageError,
 } from './errors.js';
-export { decodeImage, preprocess, type Preprocessing, type RgbImage } from './image.js';
 export {
+  decodeImage,
+  preprocess,
+  resizeImage,
+  type Interpolation,
+  type Preprocessing,
+  type RgbImage,
+} from './image.js';
+export {
+  classify,
   convert,
   convertWeights,
   diff,
+  evaluate,
   inspect,
   listCatalog,
+  mergeEvaluations,
   verify,
+  type Accuracy,
+  type Agreement,
   type CatalogEntry,
   type CheckOptions,
+  type Classification,
+  type ClassifyOptions,
+  type ClassifyResult,
+  type ClassTally,
   type CommonOptions,
   type ConvertOptions,
   type ConvertResult,
   type DiffOptions,
   type DiffResult,
+  type EvaluateOptions,
+  type EvaluateResult,
+  type Evaluation,
   type FileSummary,
   type InspectOptions,
   type Inspection,
+  type ModelOptions,
   type OutputSummary,
   type PortSummary,
   type SourceOptions,
@@ -44,6 +64,7 @@ export {
   type WrittenFile,
 } from './pipeline.js';
 export type { PrecisionName } from './precision.js';
+export { routePreprocessing, type Route, type RouteModel } from './preprocessing-routes.js';
 export type { OnProgress, ProgressEvent } from './progress.js';
 export type {
   Check,

@@ -1,4 +1,8 @@
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
+import { readSiblingConfig } from '../../src/convert/config-file.js';
 import { InputError } from '../../src/errors.js';
 import { fitLabels, parseLabels } from '../../src/labels.js';
 
@@ -48,6 +52,21 @@ describe('the names of ImageNet-22k', () => {
       full.flatMap((name, id) => (id === 9205 || id === 15027 ? [] : [[String(id), name]])),
     );
     expect(parseLabels(JSON.stringify({ id2label: gaps }), 'config.json')).toEqual(without);
+  });
+
+  it('also in a config.json beside the weights', async () => {
+    const folder = mkdtempSync(join(tmpdir(), 'convert-beit-labels-'));
+    try {
+      const id2label = Object.fromEntries(
+        full.flatMap((name, id) => (id === 9205 || id === 15027 ? [] : [[String(id), name]])),
+      );
+      const label2id = Object.fromEntries(Object.entries(id2label).map(([id, name]) => [name, Number(id)]));
+      const path = join(folder, 'config.json');
+      writeFileSync(path, JSON.stringify({ model_type: 'beit', id2label, label2id }));
+      expect((await readSiblingConfig(path))?.labels).toEqual(without);
+    } finally {
+      rmSync(folder, { recursive: true });
+    }
   });
 
   it('another gap stays an error', () => {

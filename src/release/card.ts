@@ -5,6 +5,7 @@ import type { Preprocessing } from '../image.js';
 import { factsOf, type Facts } from './facts.js';
 import type { ReleaseItem } from './manifest.js';
 import { PAPERS } from './papers.js';
+import { modelPath } from './plan.js';
 import type { ReleasedModel } from './record.js';
 import type { SourceSummary } from '../results.js';
 import { classifySnippets } from './snippets.js';
@@ -55,7 +56,7 @@ function frontMatter({ item, models }: CardInput, facts: Facts): string {
   return stringify(
     {
       ...(item.license !== undefined && { license: item.license }),
-      library_name: 'transformers.js',
+      library_name: isFound(models) ? 'transformers.js' : 'onnx',
       pipeline_tag: PIPELINE_TAG[task],
       ...(facts.baseModel !== undefined && {
         base_model: facts.baseModel,
@@ -150,6 +151,11 @@ function paritySection({ models, plot }: CardInput): string {
 
 const percent = (value: number): string => `${(value * 100).toFixed(0)} %`;
 
+/** Its names for files are fixed: dated ones transformers.js does not find. */
+function isFound(models: readonly ReleasedModel[]): boolean {
+  return models.every(({ path, dtype }) => path === modelPath(dtype));
+}
+
 function usageSection({ item, models, repo, source }: CardInput): string {
   if ((item.task ?? 'classify') !== 'classify') return '';
   const model = models.find(({ dtype }) => dtype === 'fp32') ?? models[0];
@@ -161,7 +167,9 @@ function usageSection({ item, models, repo, source }: CardInput): string {
   });
   return [
     '## Use',
-    ...snippets.map(({ title, language, code }) => `### ${title}\n\n\`\`\`${language}\n${code}\n\`\`\``),
+    ...snippets
+      .filter(({ title }) => isFound(models) || title !== 'transformers.js')
+      .map(({ title, language, code }) => `### ${title}\n\n\`\`\`${language}\n${code}\n\`\`\``),
   ].join('\n\n');
 }
 

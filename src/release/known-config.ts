@@ -52,7 +52,8 @@ function pretrained(classifier: BeitConfig, side: number, second: boolean, train
     absolutePosition: early,
     relativePosition: false,
     sharedRelativePosition: !early,
-    tokenNorm: true,
+    // The second output of v2 brings a norm of its own (mmpretrain: the neck's).
+    tokenNorm: !second,
     pooledNorm: false,
     pooling: 'class',
     ...(second && {

@@ -1,0 +1,205 @@
+/** The release verb with the real converter, on models that take a second. */
+import { createHash } from 'node:crypto';
+import { mkdir, mkdtemp, readFile, readdir, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { unzipSync } from 'fflate';
+import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { parse } from 'yaml';
+import { hashFolder } from '../../src/release/files.js';
+import { folderBuilder } from '../../src/release/folder.js';
+import { release, type Builder, type ItemEvent, type ReleaseOptions } from '../../src/release/release.js';
+import { goldenPath } from '../convert/goldens.js';
+
+let folder: string;
+let manifest: string;
+let out: string;
+beforeEach(async () => {
+  folder = await mkdtemp(join(tmpdir(), 'convert-beit-release-'));
+  manifest = join(folder, 'zoo.yaml');
+  out = join(folder, 'dist');
+});
+afterEach(() => rm(folder, { recursive: true }));
+
+const V1 = `  - { name: one, source: ${goldenPath('v1_cls', 'official.safetensors')}, beit_version: 1 }\n`;
+const V2 = `  - { name: two, source: ${goldenPath('v2_cls', 'official.safetensors')}, beit_version: 2 }\n`;
+const GONE = `  - { name: gone, source: nowhere.safetensors }\n`;
+
+async function run(models: string, options: Partial<ReleaseOptions> = {}, builder: Builder = folderBuilder) {
+  await writeFile(manifest, `version: 1\nname: A zoo\nmodels:\n${models}`);
+  const events: ItemEvent[] = [];
+  const result = await release(
+    { manifest, out, env: {}, onItem: (event) => events.push(event), ...options },
+    builder,
+  );
+  return { ...result, events, statuses: result.items.map(({ name, status }) => `${name} ${status}`) };
+}
+
+/** Everything of a release that people get; not what it remembers for the next run. */
+async function content(path: string): Promise<Record<string, string>> {
+  const files = await hashFolder(path);
+  return Object.fromEntries(
+    files.filter((file) => !file.path.startsWith('.release/')).map((file) => [file.path, file.sha256]),
+  );
+}
+
+describe('release', () => {
+  it('one failure stops no other, and is told with its next step', async () => {
+    const { items, statuses, events } = await run(V1 + GONE + V2);
+    expect(statuses).toEqual(['one built', 'gone failed', 'two built']);
+    expect(items[1].error).toMatchObject({ kind: 'InputError' });
+    expect(items[1].error?.message).toMatch(/nowhere\.safetensors does not exist$/);
+    expect(items[1].error?.next).toMatch(/^A source is: /);
+    expect(events.map(({ name, status }) => `${name} ${status}`)).toEqual([
+      'one started',
+      'one built',
+      'gone failed',
+      'two started',
+      'two built',
+    ]);
+    expect((await readdir(out)).sort()).toEqual([
+      '.release',
+      'README.md',
+      'SHA256SUMS',
+      'metafile.yml',
+      'one',
+      'release.json',
+      'two',
+    ]);
+    expect(await readdir(join(out, '.release'))).toEqual(['one.json', 'two.json']);
+  });
+
+  it('goes on where it was: finished models are left alone, changed ones are made again', async () => {
+    await run(V1 + V2);
+    const before = await content(out);
+    const built: string[] = [];
+    const watched: Builder = {
+      ...folderBuilder,
+      build: (item, ...rest) => {
+        built.push(item.name);
+        return folderBuilder.build(item, ...rest);
+      },
+    };
+    expect((await run(V1 + V2, {}, watched)).statuses).toEqual(['one unchanged', 'two unchanged']);
+    expect(built).toEqual([]);
+    expect(await content(out)).toEqual(before);
+    // A file that somebody changed, and one with another option.
+    await writeFile(join(out, 'one', 'config.json'), '{}');
+    expect((await run(V1 + V2, {}, watched)).statuses).toEqual(['one built', 'two unchanged']);
+    expect(await content(out)).toEqual(before);
+    const titled = V2.replace('name: two', 'name: two, title: Second');
+    expect((await run(V1 + titled, {}, watched)).statuses).toEqual(['one unchanged', 'two built']);
+    expect(built).toEqual(['one', 'two']);
+  });
+
+  it('notices other weights under the same name', async () => {
+    const source = join(folder, 'model.safetensors');
+    const models = `  - { name: one, source: model.safetensors, beit_version: 1 }\n`;
+    await writeFile(source, await readFile(goldenPath('v1_cls', 'official.safetensors')));
+    await run(models);
+    await writeFile(source, await readFile(goldenPath('v1_cls_pool', 'official.safetensors')));
+    expect((await run(models)).statuses).toEqual(['one built']);
+  });
+
+  it('shards, then a run over all, end as one run over all', async () => {
+    const models = V1 + V2 + V1.replace('one', 'three');
+    await run(models);
+    const whole = await content(out);
+    out = join(folder, 'parts');
+    expect((await run(models, { shard: { index: 1, count: 2 } })).statuses).toEqual([
+      'one built',
+      'three built',
+    ]);
+    expect((await run(models, { shard: { index: 2, count: 2 } })).statuses).toEqual(['two built']);
+    expect((await run(models)).statuses).toEqual(['one unchanged', 'two unchanged', 'three unchanged']);
+    expect(await content(out)).toEqual(whole);
+  });
+
+  it('several jobs at once give the same bytes', async () => {
+    await run(V1 + V2, { jobs: 1 });
+    const one = await content(out);
+    out = join(folder, 'parallel');
+    await run(V1 + V2, { jobs: 2, memory: 64e9 });
+    expect(await content(out)).toEqual(one);
+  });
+
+  it('dated names as OpenMMLab publishes, from SOURCE_DATE_EPOCH', async () => {
+    const options = { nameStyle: 'openmmlab' as const, env: { SOURCE_DATE_EPOCH: '1668384000' } };
+    await run(V1, options);
+    const [name] = await readdir(join(out, 'one', 'onnx'));
+    const bytes = await readFile(join(out, 'one', 'onnx', name));
+    const sha256 = createHash('sha256').update(bytes).digest('hex');
+    expect(name).toBe(`one_3rdparty_10cls_20221114-${sha256.slice(0, 8)}.onnx`);
+    const sums = await readFile(join(out, 'SHA256SUMS'), 'utf8');
+    expect(sums).toContain(`${sha256}  one/onnx/${name}\n`);
+    // transformers.js would not find it, so nothing says that it would.
+    expect(await readFile(join(out, 'one', 'README.md'), 'utf8')).not.toContain(
+      "'@huggingface/transformers'",
+    );
+    expect(await readFile(join(out, 'one', 'config.json'), 'utf8')).not.toContain('transformers.js_config');
+    expect((await run(V1, options)).statuses).toEqual(['one unchanged']);
+  });
+
+  it('a zip of everything, the same each time', async () => {
+    const { files } = await run(V1, { zip: true });
+    expect(files.map(({ path }) => path)).toContain('A-zoo.zip');
+    const zip = await readFile(join(out, 'A-zoo.zip'));
+    const entries = unzipSync(zip);
+    const listed = Object.keys(await content(out)).filter((path) => path !== 'A-zoo.zip');
+    expect(Object.keys(entries).sort()).toEqual(listed.sort());
+    expect(
+      Buffer.from(entries['one/config.json']).equals(await readFile(join(out, 'one', 'config.json'))),
+    ).toBe(true);
+    out = join(folder, 'again');
+    await run(V1, { zip: true });
+    expect((await readFile(join(out, 'A-zoo.zip'))).equals(zip)).toBe(true);
+  });
+
+  it('release.json and metafile.yml say where everything came from', async () => {
+    await run(V1.replace(' }', ', metrics: { top1: 81.5 }, training_data: [ImageNet-1k] }'));
+    const provenance = JSON.parse(await readFile(join(out, 'release.json'), 'utf8')) as {
+      items: { inputs: { files: { sha256: string }[] }; outputs: { path: string; sha256: string }[] }[];
+    };
+    const [item] = provenance.items;
+    const source = await readFile(goldenPath('v1_cls', 'official.safetensors'));
+    expect(item.inputs.files).toEqual([
+      {
+        name: 'official.safetensors',
+        bytes: source.length,
+        sha256: createHash('sha256').update(source).digest('hex'),
+      },
+    ]);
+    for (const { path, sha256 } of item.outputs) {
+      const bytes = await readFile(join(out, 'one', path));
+      expect(createHash('sha256').update(bytes).digest('hex'), path).toBe(sha256);
+    }
+    expect(JSON.stringify(provenance)).not.toContain(folder);
+    const metafile = parse(await readFile(join(out, 'metafile.yml'), 'utf8')) as {
+      Models: Record<string, unknown>[];
+    };
+    expect(metafile.Models[0]).toMatchObject({
+      Name: 'one',
+      'In Collection': 'BEiT',
+      Metadata: { 'Training Data': ['ImageNet-1k'] },
+      Results: [{ Task: 'Image Classification', Metrics: { 'Top 1 Accuracy': 81.5 }, Source: 'published' }],
+      Config: 'one/config.json',
+    });
+    const card = await readFile(join(out, 'one', 'README.md'), 'utf8');
+    expect(card).toContain('as published');
+  });
+
+  it('what another process left unfinished is cleared away', async () => {
+    await mkdir(join(out, '.release', 'work-999999999-0000', 'one'), { recursive: true });
+    await run(V1);
+    expect(await readdir(join(out, '.release'))).toEqual(['one.json']);
+  });
+
+  it('tasks other than classification are refused one by one', async () => {
+    const { items } = await run(V1.replace('one,', 'one, task: segment,') + V2);
+    expect(items[0].error).toMatchObject({
+      kind: 'UsageError',
+      message: 'a release holds classifiers; task segment cannot be released',
+    });
+    expect(items[1].status).toBe('built');
+  });
+});

@@ -185,7 +185,9 @@ export function resizeRegion(
       for (let x = 0, s = o * line; x < line; x++, s++) sums[s] += row[x] * w;
     }
   }
-  return { width, height, data: Uint8Array.from(sums, clip8) };
+  const data = new Uint8Array(sums.length);
+  for (let i = 0; i < data.length; i++) data[i] = clip8(sums[i]);
+  return { width, height, data };
 }
 
 /**

@@ -30,7 +30,7 @@ function transformersJs({ repo, dtype }: SnippetFacts): Snippet {
     code: `import { pipeline } from '@huggingface/transformers';
 
 const classify = await pipeline('image-classification', '${repo}', { dtype: '${dtype}' });
-console.log(await classify('cat.jpg', { top_k: 5 }));`,
+const best = await classify('cat.jpg', { top_k: 5 }); // [{ label, score }, …]`,
   };
 }
 

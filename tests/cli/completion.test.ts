@@ -45,6 +45,7 @@ const COMMANDS = [
   'verify',
   'inspect',
   'diff',
+  'release',
   'list',
   'classify',
   'evaluate',

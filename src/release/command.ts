@@ -15,6 +15,7 @@ export function commandOf(item: ReleaseItem, { id }: Pick<SourceSummary, 'id'>):
       ['--out', `${item.name}/`],
       ['--format', 'hub'],
       item.dtype && ['--dtype', item.dtype.join(',')],
+      item.keep && ['--keep', item.keep.join(',')],
       file('--config', config),
       file('--labels', labels),
       item.beit_version && ['--beit-version', item.beit_version],

@@ -5,7 +5,7 @@
 import { mkdir, rename, writeFile } from 'node:fs/promises';
 import { basename, join } from 'node:path';
 import { configJson, preprocessorJson } from '../convert/writers/transformers-folder.js';
-import { UsageError } from '../errors.js';
+import { ParityError, UsageError } from '../errors.js';
 import type { BeitModel } from '../model.js';
 import { convert, convertWeights, type Watch } from '../pipeline.js';
 import type { PrecisionName } from '../precision.js';
@@ -39,7 +39,6 @@ export type Extra = Partial<
     | 'sharedTable'
     | 'patchSize'
     | 'stream'
-    | 'keep'
     | 'reduceRange'
     | 'acceptQuality'
     | 'seed'
@@ -98,12 +97,15 @@ export async function buildFolder(
       out: join(folder, precisions.length === 1 ? modelPath(precisions[0]) : modelPath('fp32')),
       precisions,
       opset: item.opset,
+      keep: item.keep,
       externalData: item.external_data,
       samples: item.samples,
       verify: options.verify,
     },
     watch,
-  );
+  ).catch((error: unknown) => {
+    throw withoutFiles(error);
+  });
   if (!model) throw new Error('a conversion without a model');
   const models = await placeModels(item, folder, converted, options);
   if (item.with_weights) await writeWeights(folder, source, options.verify);
@@ -141,6 +143,15 @@ export async function buildFolder(
 /** `me/{name}` for a model. */
 export function repositoryOf(template: string, name: string): string {
   return template.replaceAll('{name}', name);
+}
+
+/** What a single conversion keeps of several precisions, a folder does not: it is whole or not there. */
+function withoutFiles(error: unknown): unknown {
+  if (!(error instanceof ParityError)) return error;
+  return new ParityError(error.message, error.report, {
+    next: `Nothing was written. ${error.next?.replace(/^(?:Nothing was written|Written were .*?, the others not)\. /, '') ?? ''}`,
+    cause: error,
+  });
 }
 
 function refuseTask({ task }: ReleaseItem): void {

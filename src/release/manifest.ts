@@ -24,6 +24,7 @@ const text = z.string().min(1).max(10_000);
 const settings = {
   task: z.enum(TASKS),
   dtype: z.array(z.enum(DTYPES)).min(1),
+  keep: z.array(text).min(1),
   opset: z.int().min(1).max(99),
   image_size: z.union([side, z.tuple([side, side])]),
   resize: z.enum(RESIZE_METHODS),

@@ -73,6 +73,8 @@ export interface ReleaseResult {
   /** files of the release beside the items' folders */
   readonly files: readonly ReleasedFile[];
   readonly seconds: number;
+  /** of this process; the runtime's own is not in it */
+  readonly peakMemoryBytes: number;
 }
 
 /** How one item is made; the whole of it lies in `folder` afterwards. */
@@ -132,7 +134,14 @@ export async function release(options: ReleaseOptions, builder: Builder): Promis
     });
     const done = statuses.flatMap(({ released }) => (released ? [released] : []));
     const files = await overall(options, manifest.name, done, work, epoch);
-    return { out: options.out, items: statuses, files, seconds: (performance.now() - start) / 1000 };
+    return {
+      out: options.out,
+      items: statuses,
+      files,
+      seconds: (performance.now() - start) / 1000,
+      // Node reports kilobytes (of 1024) on every platform.
+      peakMemoryBytes: process.resourceUsage().maxRSS * 1024,
+    };
   } finally {
     await rm(work, { recursive: true, force: true });
   }

@@ -119,14 +119,16 @@ describe('release', () => {
   });
 
   it('only parity failures: exit code 4', async () => {
-    // One block of pictures, and a precision that cannot hold this model.
+    // A precision that cannot hold this model.
     const zoo = at('lossy.yaml');
     await writeFile(
       zoo,
-      `version: 1\nmodels:\n  - { name: a, source: ${root('fixtures/goldens/v1_stress/official.safetensors')}, dtype: [q4] }\n`,
+      `version: 1\nmodels:\n  - { name: a, source: ${root('fixtures/goldens/v2_no_qkv_bias/official.safetensors')}, dtype: [fp32, q4] }\n`,
     );
     const { code, stdout } = await runCompiled(['release', zoo, '--out', at('lossy')]);
     expect(stdout).toMatch(/a: .*does not reproduce/);
+    expect(stdout).toMatch(/next: Nothing was written\. Keep more of it in float32/);
+    expect(existsSync(join(at('lossy'), 'a'))).toBe(false);
     expect(code).toBe(4);
   });
 

@@ -53,6 +53,7 @@ export async function convertToFolder(flags: FolderFlags, session: Session): Pro
     labels: flags.labels,
     dtype: flags.dtype && [...flags.dtype],
     opset: flags.opset,
+    keep: flags.keep && [...flags.keep],
     image_size: flags.imgSize && [...flags.imgSize],
     resize: flags.resize,
     beit_version: flags.beitVersion && ({ '1': 1, '2': 2 } as const)[flags.beitVersion],
@@ -63,7 +64,7 @@ export async function convertToFolder(flags: FolderFlags, session: Session): Pro
   };
   const push = pushOptions(flags, [item.name]);
   const { layout, ema, key, sharedTable, patchSize, stream, seed, images, threads } = sourceOptions(flags);
-  const { keep, reduceRange, acceptQuality } = flags;
+  const { reduceRange, acceptQuality } = flags;
   const { result, pushed } = await session.work(async (common) => {
     const made = await convertFolder(item, {
       ...common,
@@ -77,7 +78,6 @@ export async function convertToFolder(flags: FolderFlags, session: Session): Pro
         sharedTable,
         patchSize,
         stream,
-        keep,
         reduceRange,
         acceptQuality,
         seed,

@@ -83,7 +83,7 @@ export function showRelease(result: ReleaseResult, { style, width }: Width): str
       `${style.red(`${name}:`)} ${printable(error!.message, 2000)}`,
       ...(error!.next === undefined ? [] : [`  ${style.bold('next:')} ${printable(error!.next, 1000)}`]),
     ]),
-    `${items.length - failed.length} of ${items.length} models are in ${printable(result.out, 300)} (${formatSeconds(result.seconds)})`,
+    `${items.length - failed.length} of ${items.length} models are in ${printable(result.out, 300)} (${formatSeconds(result.seconds)}, peak memory ${formatBytes(result.peakMemoryBytes)})`,
   ];
 }
 

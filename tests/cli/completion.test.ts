@@ -66,7 +66,7 @@ describe.skipIf(process.platform === 'win32')('bash completes', () => {
     [
       'an option later on',
       'convert-beit --src official --no-',
-      () => ['--no-reduce-range', '--no-clobber', '--no-verify'],
+      () => ['--no-final-norm', '--no-reduce-range', '--no-clobber', '--no-verify'],
     ],
     ['an option of a command', 'convert-beit list --', () => ['--json', '--verbose', '--help']],
     ['sources', 'convert-beit --src ', () => ['official', ...sources, 'hf:']],

@@ -47,7 +47,6 @@ export function convertCommand(deps: CliDeps): Command {
     .addOption(OPTIONS.imgSize())
     .addOption(OPTIONS.patchSize())
     .addOption(OPTIONS.resize())
-    .addOption(OPTIONS.labels())
     .addOption(OPTIONS.task())
     .addOption(OPTIONS.outTypes())
     .addOption(OPTIONS.outIndices())

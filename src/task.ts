@@ -241,6 +241,9 @@ export function taskOutputs(config: BeitConfig, task: Task): readonly OutputPort
   }
 }
 
+/** Which patches are hidden, `[batch, N]` booleans; transformers' name. */
+export const MASK_INPUT = 'bool_masked_pos';
+
 /** What a graph of this task is made of. */
 export interface TaskParts {
   /** blocks of the backbone and of a second output */

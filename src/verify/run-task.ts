@@ -5,14 +5,13 @@ import { basename } from 'node:path';
 import { complexity } from '../beit.js';
 import type { BeitModel } from '../model.js';
 import type { Task } from '../task.js';
-import { taskOutputs } from '../task.js';
+import { MASK_INPUT, taskOutputs } from '../task.js';
 import type { OutputPair } from './checks/outputs.js';
 import { expectOutputs } from './expected.js';
 import { xoshiro128 } from './inputs.js';
 import { SMALL_MODEL_FLOPS, type Input, type RunOptions } from './run.js';
 import { RuntimeRefusal, runOnnx } from './runtime.js';
 
-export const MASK_INPUT = 'bool_masked_pos';
 /** Share of the patches that pre-training hides (unilm `beit/masking_generator.py`: 75 of 196). */
 const MASKED_SHARE = 0.4;
 

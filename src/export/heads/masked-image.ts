@@ -6,6 +6,7 @@
  *   transformers `BeitForMaskedImageModeling` (names of inputs and output)
  */
 import { tokenCount } from '../../beit.js';
+import { MASK_INPUT } from '../../task.js';
 import { block, firstToken, layerNorm, linear } from '../blocks.js';
 import { encodeTokens, sharedBias } from '../encoder.js';
 import { int, type Value } from '../graph.js';
@@ -14,7 +15,7 @@ import type { Head, HeadInput } from '../head.js';
 export const maskedImage: Head = (input) => {
   const { g, config, weight, pixels } = input;
   const patches = config.window[0] * config.window[1];
-  const mask = g.input('bool_masked_pos', [input.batch, patches], 'bool');
+  const mask = g.input(MASK_INPUT, [input.batch, patches], 'bool');
   const states = encodeTokens(g, config, weight, { pixels, mask }, config.depth);
   const second = config.clsPretraining;
   const norm = second ? 'neck.norm' : 'backbone.ln1';

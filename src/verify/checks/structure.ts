@@ -4,10 +4,9 @@
 import type { BeitConfig } from '../../beit.js';
 import { listNames, printable } from '../../errors.js';
 import { precision as precisionRow, type PrecisionRow } from '../../precision.js';
-import { taskOutputs, taskParts, type Task } from '../../task.js';
+import { MASK_INPUT, taskOutputs, taskParts, type Task } from '../../task.js';
 import type { OnnxFile, OnnxNode, OnnxPort } from '../onnx-file.js';
 import type { Check } from '../report.js';
-import { MASK_INPUT } from '../run-task.js';
 import { BLOCK } from '../stored-weight.js';
 
 /** ONNX `docs/Versioning.md`: the first opset of each IR version, for the IR versions that exist. */

@@ -57,6 +57,9 @@ const itemSchema = z.strictObject({
   converted_from: text.optional(),
 });
 
+/** Every field that a model may have; `docs/release.md` describes them. */
+export const ITEM_FIELDS: readonly string[] = Object.keys(itemSchema.shape);
+
 const manifestSchema = z.strictObject({
   version: z.literal(1),
   name: text.optional(),

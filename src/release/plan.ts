@@ -32,11 +32,11 @@ export interface PlannedItem {
 const BYTES_PER_WEIGHT: Readonly<Record<string, number>> = {
   fp32: 4,
   fp16: 2,
-  q8: 1.02,
-  int8: 1.02,
-  uint8: 1.02,
-  q4: 0.66,
-  q4f16: 0.62,
+  q8: 1.07,
+  int8: 1.07,
+  uint8: 1.07,
+  q4: 0.69,
+  q4f16: 0.65,
 };
 
 const FILE_SUFFIX: Readonly<Record<string, string>> = {

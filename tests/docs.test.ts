@@ -1,0 +1,114 @@
+/** Commands of the docs: what is marked runnable runs, and every field and option that they name exists. */
+import { execFile } from 'node:child_process';
+import { chmod, mkdtemp, readFile, readdir, rm, symlink, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { promisify } from 'node:util';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { parse } from 'yaml';
+import { createProgram } from '../src/cli/program.js';
+import { ITEM_FIELDS } from '../src/release/manifest.js';
+import { MAIN, cleanEnv } from './cli/harness.js';
+
+const run = promisify(execFile);
+const root = fileURLToPath(new URL('../', import.meta.url));
+const docs = join(root, 'docs');
+const pages = (await readdir(docs)).filter((name) => name.endsWith('.md')).sort();
+const texts = new Map(
+  await Promise.all(pages.map(async (name) => [name, await readFile(join(docs, name), 'utf8')] as const)),
+);
+const blocks = (text: string, info: string): string[] =>
+  [...text.matchAll(/^```(.*)\n([\s\S]*?)^```$/gm)]
+    .filter(([, kind]) => kind === info)
+    .map(([, , body]) => body);
+const runnable = [...texts].map(([name, text]) => [name, blocks(text, 'sh runnable')] as const);
+
+let folder: string;
+beforeAll(async () => {
+  folder = await mkdtemp(join(tmpdir(), 'convert-beit-docs-'));
+  await symlink(join(root, 'fixtures'), join(folder, 'fixtures'));
+  await symlink(join(root, 'scripts'), join(folder, 'scripts'));
+  // `npx convert-beit` of this checkout.
+  await writeFile(join(folder, 'npx'), `#!/bin/sh\nshift\nexec "${process.execPath}" "${MAIN}" "$@"\n`);
+  await chmod(join(folder, 'npx'), 0o755);
+});
+afterAll(() => rm(folder, { recursive: true }));
+
+describe.skipIf(process.platform === 'win32')('runnable commands', () => {
+  it('there are some', () => {
+    const pagesWith = runnable.filter(([, found]) => found.length > 0).map(([name]) => name);
+    expect(pagesWith).toEqual(
+      expect.arrayContaining(['convert-one-model.md', 'release.md', 'use-in-a-browser.md']),
+    );
+  });
+
+  it.each(runnable.filter(([, found]) => found.length > 0))(
+    '%s',
+    async (_, found) => {
+      for (const block of found) {
+        const env = cleanEnv({ PATH: `${folder}:${process.env['PATH'] ?? ''}` });
+        await run('sh', ['-e', '-c', block], { cwd: folder, env });
+      }
+    },
+    120_000,
+  );
+});
+
+const program = createProgram({} as never);
+
+/** Commands of ours in a shell text, continued lines joined. */
+function calls(text: string): string[] {
+  return text
+    .split('\n')
+    .map((line) => line.trim())
+    .filter((line) => /(?:^|run: |&& )npx convert-beit /.test(line))
+    .map((line) => line.replace(/^.*?npx convert-beit /, ''));
+}
+
+function unknownOptions(call: string): string[] {
+  const [first] = call.split(' ');
+  const name = first.startsWith('-') ? 'convert' : first;
+  const command = program.commands.find((each) => each.name() === name);
+  if (!command) return [name];
+  const known = new Set(command.options.flatMap(({ long }) => (long ? [long] : [])));
+  return [...call.matchAll(/(?<![\w-])--[a-z][\w-]*/g)]
+    .map(([flag]) => flag)
+    .filter((flag) => !known.has(flag));
+}
+
+describe('what docs and workflows say', () => {
+  it.each(pages)('%s: options exist', (name) => {
+    for (const block of ['sh', 'sh runnable'].flatMap((info) => blocks(texts.get(name)!, info))) {
+      for (const call of calls(block)) expect(unknownOptions(call), call).toEqual([]);
+    }
+  });
+
+  it('release.md describes every field of a manifest', () => {
+    const text = texts.get('release.md')!;
+    const described = [...text.matchAll(/^\| `(\w+)` /gm)].map(([, field]) => field);
+    expect(described.sort()).toEqual([...ITEM_FIELDS].sort());
+    expect(text).toContain('`release.json`');
+  });
+
+  it.each(['ci.yml', 'release.yml'])('%s calls what a person can call', async (name) => {
+    const text = await readFile(join(root, '.github', 'workflows', name), 'utf8');
+    const workflow = parse(text) as { jobs: Record<string, { steps: { run?: string; uses?: string }[] }> };
+    const steps = Object.values(workflow.jobs).flatMap(({ steps: own }) => own);
+    const { scripts } = JSON.parse(await readFile(join(root, 'package.json'), 'utf8')) as {
+      scripts: Record<string, string>;
+    };
+    const lines = steps.flatMap((step) => step.run?.trim().split('\n') ?? []);
+    expect(lines.length).toBeGreaterThan(2);
+    for (const line of lines) {
+      expect(line).toMatch(/^(?:npm ci|npm run \w+|npx convert-beit |diff |sha256sum |echo )/);
+      const script = /^npm run (\w+)$/.exec(line)?.[1];
+      if (script !== undefined) expect(Object.keys(scripts)).toContain(script);
+      for (const call of calls(line)) expect(unknownOptions(call), call).toEqual([]);
+    }
+    if (name === 'release.yml') {
+      const attest = steps.find(({ uses }) => uses?.startsWith('actions/attest-build-provenance@'));
+      expect(JSON.stringify(attest)).toContain('release.json');
+    }
+  });
+});

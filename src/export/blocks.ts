@@ -9,6 +9,7 @@
 import { relativePositionIndex, tokenCount, type BeitConfig } from '../beit.js';
 import { bytesOf, memoryTensor } from '../tensor.js';
 import { float, int, ints, type GraphBuilder, type Value } from './graph.js';
+import { coveredPixels, sizesOf } from './sizes.js';
 
 /** Looks a canonical weight up and makes it an initializer of the graph. */
 export type Weight = (name: string) => Value;
@@ -42,13 +43,13 @@ export function embed(
   { pixels, mask }: { readonly pixels: Value; readonly mask?: Value },
 ): Value {
   const { channels: C, patchSize: P, hiddenSize: E } = config;
-  const [rows, columns] = config.window;
+  const { rows, columns, patches: N } = sizesOf(config);
   const grid = g.op('Reshape', [wholePatches(g, config, pixels), g.int64([-1, C, rows, P, columns, P])]);
   const ordered = g.op('Transpose', [grid], { perm: ints(0, 2, 4, 1, 3, 5) });
   const flat = g.op('Reshape', [ordered, g.int64([-1, C * P * P])]);
   const kernel = g.op('Reshape', [weight('backbone.patch_embed.projection.weight'), g.int64([E, C * P * P])]);
   const projected = linear(g, flat, kernel, weight('backbone.patch_embed.projection.bias'), 'projection');
-  const seen = g.op('Reshape', [projected, g.int64([-1, rows * columns, E])]);
+  const seen = g.op('Reshape', [projected, g.int64([-1, N, E])]);
   const patches = mask
     ? g.op('Where', [g.op('Unsqueeze', [mask, g.int64([2])]), weight('backbone.mask_token'), seen])
     : seen;
@@ -75,6 +76,8 @@ function withClassToken(
  * with zeros there instead, so its window is the larger one.
  */
 function wholePatches(g: GraphBuilder, { window, patchSize, imageSize }: BeitConfig, pixels: Value): Value {
+  const covered = coveredPixels(g);
+  if (covered) return g.op('Slice', [pixels, g.int64([0, 0]), covered, g.int64([2, 3])], {}, 'whole_patches');
   const used = window.map((side) => side * patchSize);
   const missing = used.map((side, i) => Math.max(0, side - imageSize[i]));
   const padded = missing.some((side) => side > 0)
@@ -88,10 +91,12 @@ function wholePatches(g: GraphBuilder, { window, patchSize, imageSize }: BeitCon
 /** `[T_rows, H]` table to `[H, T, T]` bias. */
 export function positionBias(g: GraphBuilder, config: BeitConfig, table: Value): Value {
   const tokens = tokenCount(config);
-  const index = g.initializer(
-    INDEX_NAME,
-    memoryTensor('I32', [tokens, tokens], bytesOf(relativePositionIndex(config.window))),
-  );
+  const index =
+    g.defined(INDEX_NAME) ??
+    g.initializer(
+      INDEX_NAME,
+      memoryTensor('I32', [tokens, tokens], bytesOf(relativePositionIndex(config.window))),
+    );
   const byPair = g.op('Gather', [table, index], { axis: int(0) }, 'position_bias');
   return g.op('Transpose', [byPair], { perm: ints(2, 0, 1) });
 }
@@ -124,7 +129,7 @@ export function attention(
 ): Value {
   const { hiddenSize: E, heads: H } = config;
   const d = E / H;
-  const T = tokenCount(config);
+  const { tokens: T } = sizesOf(config);
   const normed = layerNorm(g, config, tokens, at('ln1.weight'), at('ln1.bias'), 'ln1');
   return g.scoped('attn', () => {
     const qkv = linear(g, normed, at('attn.qkv.weight'), qkvBias(g, config, at), 'qkv');

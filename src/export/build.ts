@@ -1,15 +1,17 @@
 /** A graph for a task: the input, a head from `heads/`, the outputs. A new head is a file there and a line here. */
 import type { BeitConfig } from '../beit.js';
+import { dynamicInput, dynamicOutputs, requireDynamic, type DynamicMethod } from '../dynamic-size.js';
 import { ConvertBeitError } from '../errors.js';
 import { taskOutputs, type Task } from '../task.js';
 import { asFloat32, type StateDict } from '../tensor.js';
-import type { Weight } from './blocks.js';
+import { INDEX_NAME, type Weight } from './blocks.js';
 import { GraphBuilder, type Graph } from './graph.js';
 import type { Head } from './head.js';
 import { classify } from './heads/classify.js';
 import { features } from './heads/features.js';
 import { maskedImage } from './heads/masked-image.js';
 import { segment } from './heads/segment.js';
+import { defineSizes, positionIndex, resizingWeights } from './sizes.js';
 
 function headOf(task: Task): Head {
   switch (task.name) {
@@ -31,13 +33,18 @@ const GRAPH_NAMES: Readonly<Record<Task['name'], string>> = {
   segment: 'beit_segmenter',
 };
 
-/** @param batch a fixed number of images; `undefined`: symbolic */
+/**
+ * @param batch   a fixed number of images; `undefined`: symbolic
+ * @param dynamic how positions are resized inside a graph that takes images of any size; `undefined`: one size
+ * @throws UsageError where `dynamic` is not possible
+ */
 export function buildGraph(
   config: BeitConfig,
   tensors: StateDict,
   task: Task,
   opset: number,
   batch: number | string = 'batch',
+  dynamic?: DynamicMethod,
 ): Graph {
   const g = new GraphBuilder(opset);
   const weight: Weight = (name) => {
@@ -45,9 +52,34 @@ export function buildGraph(
     if (!tensor) throw new ConvertBeitError(`the graph needs ${name}, which the model does not have`);
     return g.initializer(name, asFloat32(tensor));
   };
+  if (dynamic) return anySize(g, config, weight, task, batch, dynamic);
   const pixels = g.input('pixel_values', [batch, config.channels, ...config.imageSize]);
   const values = headOf(task)({ g, config, weight, pixels, batch });
   for (const [i, { name, shape }] of taskOutputs(config, task).entries()) {
+    g.output(values[i], name, [batch, ...shape]);
+  }
+  return g.build(GRAPH_NAMES[task.name]);
+}
+
+/** The same nodes; what would be a number is computed from the pixels. */
+function anySize(
+  g: GraphBuilder,
+  config: BeitConfig,
+  stored: Weight,
+  task: Task,
+  batch: number | string,
+  method: DynamicMethod,
+): Graph {
+  requireDynamic(config, task.name, method);
+  const port = dynamicInput(config);
+  const pixels = g.input(port.name, [batch, ...port.shape]);
+  defineSizes(g, config, pixels);
+  if (config.relativePosition || config.sharedRelativePosition) {
+    g.define(INDEX_NAME, positionIndex(g, config));
+  }
+  const weight = resizingWeights(g, config, method, stored);
+  const values = headOf(task)({ g, config, weight, pixels, batch });
+  for (const [i, { name, shape }] of dynamicOutputs(config, task).entries()) {
     g.output(values[i], name, [batch, ...shape]);
   }
   return g.build(GRAPH_NAMES[task.name]);

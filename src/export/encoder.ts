@@ -4,7 +4,7 @@
  * Upstream: unilm `beit/modeling_finetune.py` (`VisionTransformer`).
  * Symbols: B batch, T tokens (class token first), N patches, E hidden size, M MLP width.
  */
-import { SHARED_TABLE, tokenCount, type BeitConfig } from '../beit.js';
+import { SHARED_TABLE, type BeitConfig } from '../beit.js';
 import {
   attention,
   biasOf,
@@ -21,6 +21,7 @@ import {
   type Weight,
 } from './blocks.js';
 import type { GraphBuilder, Value } from './graph.js';
+import { sizesOf } from './sizes.js';
 
 /** What goes in: pixels, and for masked images which patches are hidden. */
 export interface EncoderInput {
@@ -92,8 +93,7 @@ function lastBlockMeanPooled(
   bias: Value | undefined,
 ): Value {
   const { hiddenSize: E, mlpSize: M } = config;
-  const T = tokenCount(config);
-  const N = config.window[0] * config.window[1];
+  const { tokens: T, patches: N } = sizesOf(config);
   const attended = g.op('Add', [tokens, attention(g, config, at, tokens, bias)]);
   const rows = g.op('Reshape', [attended, g.int64([-1, T, E])]);
   const patches = patchTokens(g, config, rows);
@@ -114,7 +114,7 @@ function lastBlockMeanPooled(
 /** `[B, T, E]` without the class token, where there is one. */
 function patchTokens(g: GraphBuilder, config: BeitConfig, rows: Value): Value {
   if (!config.classToken) return rows;
-  const range = [g.int64([1]), g.int64([tokenCount(config)]), g.int64([1])];
+  const range = [g.int64([1]), g.int64([sizesOf(config).tokens]), g.int64([1])];
   return g.op('Slice', [rows, ...range], {}, 'patch_tokens');
 }
 
@@ -128,8 +128,7 @@ function lastBlockBothNorms(
   bias: Value | undefined,
 ): Value {
   const { hiddenSize: E } = config;
-  const T = tokenCount(config);
-  const N = config.window[0] * config.window[1];
+  const { tokens: T, patches: N } = sizesOf(config);
   const attended = g.op('Add', [tokens, attention(g, config, at, tokens, bias)]);
   const rows = g.op('Reshape', [attended, g.int64([-1, T, E])]);
   // Nothing looks at the class token any more.
@@ -152,7 +151,7 @@ function lastBlockClassToken(
   bias: Value | undefined,
 ): Value {
   const { hiddenSize: E } = config;
-  const rows = g.op('Reshape', [tokens, g.int64([-1, tokenCount(config), E])]);
+  const rows = g.op('Reshape', [tokens, g.int64([-1, sizesOf(config).tokens, E])]);
   const token = g.op('Reshape', [firstToken(g, rows), g.int64([-1, E])]);
   const attended = g.op('Add', [token, attention(g, config, at, tokens, bias, 'class')]);
   const out = g.op('Add', [attended, feedForward(g, config, at, attended)]);

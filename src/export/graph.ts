@@ -25,6 +25,13 @@ export interface Node {
   readonly domain?: 'com.microsoft';
 }
 
+/** A number that the graph may compute instead: see {@link GraphBuilder.define}. */
+export interface Size {
+  readonly name: string;
+  /** where it is fixed */
+  readonly value: number;
+}
+
 export interface Initializer {
   readonly name: string;
   readonly tensor: Tensor;
@@ -63,6 +70,8 @@ export class GraphBuilder {
   readonly #names = new Set<string>();
   readonly #inputs: Port[] = [];
   readonly #outputs: Port[] = [];
+  readonly #defined = new Map<string, Value>();
+  readonly #vectors = new Map<string, Value>();
   #scope = '';
 
   constructor(opset: number) {
@@ -106,12 +115,46 @@ export class GraphBuilder {
     return { name };
   }
 
-  /** A small int64 constant (shapes, axes), shared by content. */
-  int64(values: readonly number[]): Value {
-    const array = BigInt64Array.from(values, BigInt);
-    return this.#constant(`const.i64.${values.join('_')}`, () =>
-      memoryTensor('I64', [values.length], bytesOf(array)),
+  /** From here on `value` (for a {@link Size}: int64 `[1]`) stands for what is asked for by this name. */
+  define(name: string, value: Value): void {
+    this.#defined.set(name, value);
+  }
+
+  defined(name: string): Value | undefined {
+    return this.#defined.get(name);
+  }
+
+  /** A small int64 vector (shapes, axes), shared by content: a constant, unless it has a size that is computed. */
+  int64(values: readonly (number | Size)[]): Value {
+    if (values.some((value) => typeof value !== 'number' && this.#defined.has(value.name)))
+      return this.#vector(values);
+    const numbers = values.map((value) => (typeof value === 'number' ? value : value.value));
+    const array = BigInt64Array.from(numbers, BigInt);
+    return this.#constant(`const.i64.${numbers.join('_')}`, () =>
+      memoryTensor('I64', [numbers.length], bytesOf(array)),
     );
+  }
+
+  #vector(values: readonly (number | Size)[]): Value {
+    const parts: Value[] = [];
+    let numbers: (number | Size)[] = [];
+    const flush = (): void => {
+      if (numbers.length > 0) parts.push(this.int64(numbers));
+      numbers = [];
+    };
+    for (const value of values) {
+      const computed = typeof value === 'number' ? undefined : this.#defined.get(value.name);
+      if (computed) {
+        flush();
+        parts.push(computed);
+      } else numbers.push(value);
+    }
+    flush();
+    if (parts.length === 1) return parts[0];
+    const key = parts.map(({ name }) => name).join(' ');
+    const known = this.#vectors.get(key) ?? this.op('Concat', parts, { axis: int(0) }, 'sizes');
+    this.#vectors.set(key, known);
+    return known;
   }
 
   /** A float32 scalar constant, shared by content. */

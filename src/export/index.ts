@@ -4,6 +4,7 @@
 import { basename } from 'node:path';
 import type { ByteSource } from '../bytes.js';
 import { SourceDigest, takeFileDigest, type FileDigest } from '../digest.js';
+import { DYNAMIC_KEY, type DynamicMethod } from '../dynamic-size.js';
 import { FormatError, printable } from '../errors.js';
 import type { BeitModel } from '../model.js';
 import { keepPlaces, precision, type PrecisionName } from '../precision.js';
@@ -32,6 +33,8 @@ export interface ExportOptions {
   readonly task?: Task;
   /** images per run; default: any number */
   readonly batch?: number;
+  /** images of any size: how positions are resized inside the graph */
+  readonly dynamic?: DynamicMethod;
   readonly opset?: number;
   /** `true`: weights in a file of their own; `undefined`: only where one file cannot hold them */
   readonly externalData?: boolean;
@@ -115,7 +118,7 @@ export async function exportFiles(
   const opset = options.opset ?? DEFAULT_OPSET;
   irVersion(opset);
   const task = options.task ?? resolveTask(model.config);
-  const graph = buildGraph(model.config, model.tensors, task, opset, options.batch);
+  const graph = buildGraph(model.config, model.tensors, task, opset, options.batch, options.dynamic);
   const stop = new AbortController();
   const signal = options.signal ? AbortSignal.any([options.signal, stop.signal]) : stop.signal;
   const digests = sourceDigests(model, options);
@@ -191,6 +194,7 @@ async function planFile(
     metadata: [
       ...metadata(model, options.toolVersion, links ? await sha256() : sha256),
       ...taskMetadata(options.task),
+      ...(options.dynamic ? [{ key: DYNAMIC_KEY, value: options.dynamic }] : []),
       ...(row.name === 'fp32' ? [] : precisionMetadata(row.name, keep.places, reduceRange)),
       ...(links ? [await linkMetadata(links.files, await sha256())] : []),
     ],

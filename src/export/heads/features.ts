@@ -4,12 +4,12 @@
  * @see mmpretrain `models/backbones/beit.py` `BEiTViT.forward` (`out_type`, `out_indices`, `final_norm`);
  *   transformers `models/beit/modeling_beit.py` `BeitModel` (`last_hidden_state`, `pooler_output`)
  */
-import { tokenCount } from '../../beit.js';
 import type { FeatureOutput } from '../../task.js';
 import { layerNorm, mean, type Weight } from '../blocks.js';
 import { encode, encodeTokens } from '../encoder.js';
 import { ints, type Value } from '../graph.js';
 import type { Head, HeadInput } from '../head.js';
+import { sizesOf } from '../sizes.js';
 
 export function features(outputs: readonly FeatureOutput[]): Head {
   return (input) => {
@@ -40,8 +40,8 @@ function isPooledFeature(outputs: readonly FeatureOutput[], { config }: HeadInpu
 
 function take(input: HeadInput, { type }: FeatureOutput, tokens: Value): Value {
   const { g, config } = input;
-  const { hiddenSize: E, window } = config;
-  const T = tokenCount(config);
+  const { hiddenSize: E } = config;
+  const { tokens: T, rows: patchRows, columns: patchColumns } = sizesOf(config);
   const rows = g.op('Reshape', [tokens, g.int64([-1, T, E])]);
   const patches = (): Value =>
     config.classToken
@@ -55,7 +55,7 @@ function take(input: HeadInput, { type }: FeatureOutput, tokens: Value): Value {
       return g.op('Reshape', [token, g.int64([-1, E])]);
     }
     case 'featmap': {
-      const map = g.op('Reshape', [patches(), g.int64([-1, ...window, E])]);
+      const map = g.op('Reshape', [patches(), g.int64([-1, patchRows, patchColumns, E])]);
       return g.op('Transpose', [map], { perm: ints(0, 3, 1, 2) });
     }
     case 'avg_featmap':

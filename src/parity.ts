@@ -65,6 +65,8 @@ export async function measure(
     against,
     golden,
     acceptQuality: options.acceptQuality,
+    atSize: async (imageSize, method) =>
+      (await import('./convert/resize/model.js')).resizeModel(model, { imageSize, method }),
     truth,
     signal: options.signal,
     onProgress: options.onProgress,
@@ -175,6 +177,8 @@ async function reproduce(
     given('--beit-version', options.version),
     options.sharedTable && ['--shared-bias', options.sharedTable === 'spread' ? 'layers' : 'keep'],
     verifying ? undefined : given('--opset', options.opset),
+    !verifying && options.dynamicSize ? ['--dynamic-size'] : undefined,
+    !verifying && options.dynamicSize ? given('--resize', options.resize) : undefined,
     !verifying && options.externalData ? ['--external-data'] : undefined,
     !verifying && options.precisions?.length ? ['--dtype', options.precisions.join(',')] : undefined,
     !verifying && options.keep ? ['--keep', options.keep.join(',') || 'none'] : undefined,

@@ -12,6 +12,7 @@ import { parseSource, resolveSource, type ResolvedSource } from './convert/sourc
 import { containerOf } from './convert/writers/container.js';
 import type { Expressed, WrittenOutput } from './convert/writers/index.js';
 import { prepareDigest, sha256Of } from './digest.js';
+import { dynamicMethod, requireDynamic } from './dynamic-size.js';
 import { FormatError, InterruptedError, ParityError, listNames, printable } from './errors.js';
 import type { Exported } from './export/index.js';
 import type { BeitModel } from './model.js';
@@ -63,6 +64,7 @@ export async function convert(options: ConvertOptions, watch?: Watch): Promise<C
     const verifying = options.verify ?? true;
     if (verifying) (await import('./verify/runtime.js')).requireRuntime();
     const precisions = planPrecisions(options);
+    const dynamic = dynamicMethod(options);
     await checkReports(options);
     const resolved = await resolve(options);
     const digest = verifying || (options.digest ?? true);
@@ -74,8 +76,13 @@ export async function convert(options: ConvertOptions, watch?: Watch): Promise<C
         targets.push(await openTarget(path, { noClobber: options.noClobber, inputs: [resolved.path] }));
       }
       const { exportFiles } = await import('./export/index.js');
-      model = await load(resolved, options);
+      // The method of a graph that resizes is no wish to resize now.
+      model = await load(resolved, dynamic ? { ...options, resize: undefined } : options);
       const task = resolveTask(model.config, options);
+      if (dynamic) {
+        requireDynamic(model.config, task.name, dynamic);
+        options.onNote?.(`positions are resized inside the graph, as ${dynamic} does it`);
+      }
       if (task.name === 'segment' && model.config.segmentation!.auxiliaryChannels > 0) {
         options.onNote?.('the auxiliary head is left out: it only helps training');
       }
@@ -85,6 +92,7 @@ export async function convert(options: ConvertOptions, watch?: Watch): Promise<C
       const exported = await exportFiles(model, files, {
         task,
         batch: options.batch,
+        dynamic,
         opset: options.opset,
         externalData: options.externalData,
         keep: options.keep,

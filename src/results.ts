@@ -75,6 +75,8 @@ export interface CheckOptions {
 export interface ConvertOptions extends SourceOptions, CheckOptions, TaskOptions {
   /** images per run; default: any number */
   readonly batch?: number;
+  /** images of any size: positions are resized inside the graph, as `resize` (`transformers` by default) does */
+  readonly dynamicSize?: boolean;
   /** where the file goes; several precisions go beside it: `model.onnx`, `model_fp16.onnx`, … */
   readonly out: string;
   /** default: `['fp32']` */

@@ -173,6 +173,11 @@ export const OPTIONS = {
     make('--batch <n>', 'images per run, fixed in the graph (default: any number)').argParser(
       integer(1, 4096),
     ),
+  dynamicSize: () =>
+    make(
+      '--dynamic-size',
+      'images of any size; --resize transformers (default) or timm-simple resizes the positions in the graph',
+    ),
   externalData: () =>
     make('--external-data', 'weights in <file>_data beside the graph (by itself beyond 2 GiB)'),
   verify: () =>

@@ -6,7 +6,15 @@ import { printable } from '../errors.js';
 /** Outcome of one check. `detail` is one sentence a person can act on. */
 export interface Check {
   readonly name:
-    'structure' | 'inventory' | 'provenance' | 'logits' | 'outputs' | 'layers' | 'against' | 'golden';
+    | 'structure'
+    | 'inventory'
+    | 'provenance'
+    | 'logits'
+    | 'outputs'
+    | 'sizes'
+    | 'layers'
+    | 'against'
+    | 'golden';
   readonly passed: boolean;
   readonly detail: string;
   /** everything that is wrong, one sentence each; empty when passed */

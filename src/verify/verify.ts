@@ -3,6 +3,7 @@
  */
 import { basename } from 'node:path';
 import { complexity, type BeitConfig } from '../beit.js';
+import { statedMethod, type DynamicMethod } from '../dynamic-size.js';
 import { FormatError } from '../errors.js';
 import type { BeitModel } from '../model.js';
 import { PRECISIONS, precision, type PrecisionName, type PrecisionRow } from '../precision.js';
@@ -23,6 +24,7 @@ import { linkedFindings } from './checks/linked.js';
 import { checkOutputs } from './checks/outputs.js';
 import { checkProvenance } from './checks/provenance.js';
 import { checkQuality } from './checks/quality.js';
+import { checkSizes, type AtSize } from './checks/sizes.js';
 import { checkStructure } from './checks/structure.js';
 import { openOnnxFile, type OnnxFile } from './onnx-file.js';
 import type { Check, OutputParity, ParityReport } from './report.js';
@@ -57,6 +59,8 @@ export interface VerifyModelOptions extends InputOptions, RunOptions {
   readonly onLogits?: (pairs: readonly LogitsPair[]) => void;
   /** the oracle's answers, shared by several files of one model and the same inputs */
   readonly truth?: Truth;
+  /** resizes the model, for files that take images of any size */
+  readonly atSize?: AtSize;
   /** publish a file of lower precision although its logits are not good enough for it */
   readonly acceptQuality?: boolean;
 }
@@ -110,7 +114,8 @@ export async function verifyModel(
     const samples = options.samples ?? samplesForQuality(model.config);
     const inputs = row.name === 'fp32' ? usual : makeInputs(model, { ...options, samples });
     const task = options.task ?? taskOf(file, model.config);
-    const { structure, inventory, ends } = await examine(file, model, row, task);
+    const dynamic = isForeign(file) ? undefined : statedMethod(file.metadata);
+    const { structure, inventory, ends } = await examine(file, model, row, task, dynamic);
     const label = basename(path);
     const [stored, logits] = await together<Check, Judged>(options.signal, (signal) => [
       isForeign(file)
@@ -125,6 +130,7 @@ export async function verifyModel(
     options.signal?.throwIfAborted();
     const provenance = withFindings(stored, await linkedFindings(file, options.signal));
     const checks = [structure, inventory, provenance, logits.check];
+    if (dynamic) checks.push(await atOtherSizes(path, model, task, dynamic, row.name, ends, options));
     const compared = 'logits' in logits ? logits : undefined;
     const outputs = 'outputs' in logits ? logits : undefined;
     if (ends && compared) {
@@ -168,15 +174,16 @@ async function examine(
   { config }: BeitModel,
   row: PrecisionRow,
   task: Task,
+  dynamic: DynamicMethod | undefined,
 ): Promise<{ structure: Check; inventory: Check; ends?: Ends }> {
   if (isForeign(file)) {
     const { check, ends } = checkForeignStructure(file, config);
     return { structure: check, inventory: foreignInventory(), ...(ends && { ends }) };
   }
-  const { check, usable } = checkStructure(file, config, row, task);
+  const { check, usable } = checkStructure(file, config, row, task, dynamic);
   return {
     structure: check,
-    inventory: await checkInventory(file, config, row, task),
+    inventory: await checkInventory(file, config, row, task, dynamic),
     ...(usable && { ends: ownEnds(file) }),
   };
 }
@@ -192,6 +199,25 @@ function taskOf({ metadata }: OnnxFile, config: BeitConfig): Task {
   const text = metadata.get(TASK_KEY);
   const stated = text === undefined ? undefined : parseTask(text, config);
   return stated ?? (config.kind === 'classification' ? { name: 'classify' } : resolveTask(config));
+}
+
+async function atOtherSizes(
+  path: string,
+  model: BeitModel,
+  task: Task,
+  method: DynamicMethod,
+  precision: PrecisionName,
+  ends: Ends | undefined,
+  options: VerifyModelOptions,
+): Promise<Check> {
+  if (!ends) return notRun('sizes', 'input and output are not those of this model');
+  if (!options.atSize) return notRun('sizes', 'nothing resizes the weights');
+  const { atSize, seed, threads, signal, onProgress } = options;
+  const { batch } = ends;
+  return await checkSizes(path, model, {
+    ...{ atSize, method, task, precision },
+    ...{ batch, seed, threads, signal, onProgress },
+  });
 }
 
 /** The same for a graph that is no classifier: every output, element by element. */

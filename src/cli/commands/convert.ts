@@ -10,6 +10,7 @@ import { FOLDER_ONLY, convertToFolder, writesFolder, type FolderFlags } from './
 interface ConvertFlags extends Omit<FolderFlags, 'to'>, Omit<TaskOptions, 'outTypes'> {
   readonly outType?: TaskOptions['outTypes'];
   readonly batch?: number;
+  readonly dynamicSize?: boolean;
   readonly to?: 'official' | 'timm' | 'transformers' | 'mmpretrain';
   readonly drop?: readonly string[];
 }
@@ -56,6 +57,7 @@ export function convertCommand(deps: CliDeps): Command {
     .addOption(OPTIONS.featureTaps())
     .addOption(OPTIONS.upsample())
     .addOption(OPTIONS.batchSize())
+    .addOption(OPTIONS.dynamicSize())
     .addOption(OPTIONS.opset())
     .addOption(OPTIONS.externalData())
     .addOption(OPTIONS.link())
@@ -131,8 +133,19 @@ Examples:
         featureTaps,
         upsample,
         batch,
+        dynamicSize,
       } = flags;
-      const purpose = { task, outTypes, outIndices, finalNorm, dropHead, featureTaps, upsample, batch };
+      const purpose = {
+        task,
+        outTypes,
+        outIndices,
+        finalNorm,
+        dropHead,
+        featureTaps,
+        upsample,
+        batch,
+        dynamicSize,
+      };
       const graph = { opset, externalData, link, precisions: dtype, keep, reduceRange, acceptQuality };
       const result = await session.work((rest) =>
         convert({ ...sourceOptions(flags), ...purpose, ...graph, ...common, ...rest }),
@@ -152,6 +165,7 @@ const ONNX_ONLY = [
   'featureTaps',
   'upsample',
   'batch',
+  'dynamicSize',
   'opset',
   'externalData',
   'link',

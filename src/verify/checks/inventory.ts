@@ -2,6 +2,7 @@
  * Every weight of the source is in the file, is used, and nothing else is there that nobody can explain.
  */
 import { tableRows, tokenCount, type BeitConfig } from '../../beit.js';
+import type { DynamicMethod } from '../../dynamic-size.js';
 import { listNames, printable } from '../../errors.js';
 import { elementCount } from '../../tensor.js';
 import { taskParts, type Task } from '../../task.js';
@@ -21,6 +22,7 @@ export async function checkInventory(
   config: BeitConfig,
   precision = precisionRow('fp32'),
   task: Task = { name: 'classify' },
+  dynamic?: DynamicMethod,
 ): Promise<Check> {
   const wanted = taskParts(config, task).tensors;
   const used = reaching(file);
@@ -56,7 +58,9 @@ export async function checkInventory(
     else if (initializer.dtype && elementCount(initializer.dims) <= SMALL_CONSTANT_ELEMENTS) constants += 1;
     else findings.push(`${printable(name)} ${describe(initializer)} is no tensor of the source`);
   }
-  if ((config.relativePosition || config.sharedRelativePosition) && !file.initializers.has(INDEX_NAME)) {
+  // For images of any size the graph computes it; whether rightly, its outputs tell.
+  const indexed = config.relativePosition || config.sharedRelativePosition;
+  if (indexed && !dynamic && !file.initializers.has(INDEX_NAME)) {
     findings.push(`${INDEX_NAME} is missing; the position tables are looked up with it`);
   }
   const large = file.nodes.filter(({ attributes }) =>

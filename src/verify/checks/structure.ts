@@ -2,6 +2,7 @@
  * The file as a graph: is it a portable classifier of this config, with the constants that upstream has?
  */
 import type { BeitConfig } from '../../beit.js';
+import { dynamicInput, dynamicOutputs, type DynamicMethod } from '../../dynamic-size.js';
 import { listNames, printable } from '../../errors.js';
 import { precision as precisionRow, type PrecisionRow } from '../../precision.js';
 import { MASK_INPUT, taskOutputs, taskParts, type Task } from '../../task.js';
@@ -40,8 +41,9 @@ export function checkStructure(
   config: BeitConfig,
   precision = precisionRow('fp32'),
   task: Task = { name: 'classify' },
+  dynamic?: DynamicMethod,
 ): StructureResult {
-  const ports = portFindings(file, config, task);
+  const ports = portFindings(file, config, task, dynamic);
   const parts = taskParts(config, task);
   const findings = [
     ...versionFindings(file, precision),
@@ -140,17 +142,24 @@ function versionFindings({ irVersion, opsets, nodes }: OnnxFile, precision: Prec
   return findings;
 }
 
-function portFindings({ inputs, outputs }: OnnxFile, config: BeitConfig, task: Task): string[] {
+function portFindings(
+  { inputs, outputs }: OnnxFile,
+  config: BeitConfig,
+  task: Task,
+  dynamic: DynamicMethod | undefined,
+): string[] {
   const patches = config.window[0] * config.window[1];
   const findings = [
     ...portsFindings('input', inputs, [
-      { name: 'pixel_values', dataType: FLOAT, shape: [config.channels, ...config.imageSize] },
+      dynamic
+        ? { ...dynamicInput(config), dataType: FLOAT }
+        : { name: 'pixel_values', dataType: FLOAT, shape: [config.channels, ...config.imageSize] },
       ...(task.name === 'masked-image' ? [{ name: MASK_INPUT, dataType: BOOL, shape: [patches] }] : []),
     ]),
     ...portsFindings(
       'output',
       outputs,
-      taskOutputs(config, task).map((port) => ({ ...port, dataType: FLOAT })),
+      (dynamic ? dynamicOutputs : taskOutputs)(config, task).map((port) => ({ ...port, dataType: FLOAT })),
     ),
   ];
   const [batch, other] = new Set([...inputs, ...outputs].map(({ shape }) => shape?.[0]));
@@ -165,8 +174,8 @@ function portFindings({ inputs, outputs }: OnnxFile, config: BeitConfig, task: T
 interface WantedPort {
   readonly name: string;
   readonly dataType: number;
-  /** without the batch */
-  readonly shape: readonly number[];
+  /** without the batch; a string is a symbolic dimension */
+  readonly shape: readonly (number | string)[];
 }
 
 /** The batch is symbolic, or one number everywhere. */

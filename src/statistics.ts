@@ -1,6 +1,7 @@
 /**
  * What weights look like: range, mean, spread, what is no number; and what is unusual for a trained BEiT.
  */
+import { dtype as dtypeRow } from './dtype.js';
 import { asFloat32, elementCount, type StateDict, type Tensor } from './tensor.js';
 
 export interface Statistics {
@@ -123,9 +124,11 @@ export async function weightStatistics(
 ): Promise<WeightStatistics> {
   const out = new Map<string, Statistics>();
   const groups = new Map<string, Tally>();
-  const total = [...tensors.values()].reduce((sum, { shape }) => sum + elementCount(shape), 0);
+  // Counters of training (num_batches_tracked) are no weights.
+  const weights = [...tensors].filter(([, { dtype }]) => dtypeRow(dtype).weight);
+  const total = weights.reduce((sum, [, { shape }]) => sum + elementCount(shape), 0);
   let done = 0;
-  for (const [name, tensor] of tensors) {
+  for (const [name, tensor] of weights) {
     signal?.throwIfAborted();
     const one = await tally(tensor);
     out.set(name, one.get());

@@ -5,7 +5,7 @@
 import { mkdir, rename, writeFile } from 'node:fs/promises';
 import { basename, join } from 'node:path';
 import { configJson, preprocessorJson } from '../convert/writers/transformers-folder.js';
-import { ParityError, UsageError } from '../errors.js';
+import { ParityError } from '../errors.js';
 import type { BeitModel } from '../model.js';
 import { convert, convertWeights, type Watch } from '../pipeline.js';
 import type { PrecisionName } from '../precision.js';
@@ -65,7 +65,6 @@ export async function buildFolder(
   extra: Extra = {},
 ): Promise<ReleasedItem> {
   const precisions: readonly PrecisionName[] = item.dtype ?? ['fp32'];
-  refuseTask(item);
   await mkdir(join(folder, 'onnx'));
   const documents: ReportDocument[] = [];
   let model: Pick<BeitModel, 'config' | 'labels' | 'preprocessing'> | undefined;
@@ -95,6 +94,7 @@ export async function buildFolder(
       ...source,
       // One precision alone is written where it is said.
       out: join(folder, precisions.length === 1 ? modelPath(precisions[0]) : modelPath('fp32')),
+      task: item.task,
       precisions,
       opset: item.opset,
       keep: item.keep,
@@ -154,13 +154,6 @@ function withoutFiles(error: unknown): unknown {
   });
 }
 
-function refuseTask({ task }: ReleaseItem): void {
-  if (task === undefined || task === 'classify') return;
-  throw new UsageError(`a release holds classifiers; task ${task} cannot be released`, {
-    next: 'Leave the model out of this run (--only), or take its task out of the manifest.',
-  });
-}
-
 function common({ signal, env, onNote, onProgress }: BuildOptions): CommonOptions {
   return { signal, env, onNote, onProgress };
 }
@@ -199,7 +192,14 @@ async function placeModels(
   return models;
 }
 
-function summaryOf({ verdict, logits }: ParityReport): ModelParity {
+function summaryOf({ verdict, logits, outputs }: ParityReport): ModelParity {
+  if (outputs && outputs.length > 0) {
+    return {
+      verdict,
+      maxAbs: Math.max(...outputs.map(({ maxAbs }) => maxAbs)),
+      cosine: Math.min(...outputs.map(({ cosine }) => cosine)),
+    };
+  }
   if (!logits) return { verdict };
   const { maxAbs, cosine, top1Agreement, top5Agreement } = logits;
   return { verdict, maxAbs, cosine, top1Agreement, top5Agreement };

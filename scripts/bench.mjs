@@ -4,6 +4,8 @@
 //   npm run bench -- --arch base --rounds 9
 //   npm run bench -- --python PATH     also time torch.onnx.export of the same architecture with that Python
 //   npm run bench -- graph             what the written graphs cost to run (scripts/bench-graph.mjs)
+//   npm run bench -- evaluate          pictures per second against the runtime alone (scripts/bench-evaluate.mjs)
+//   npm run bench -- oracle            speed and memory of the float64 reference (scripts/bench-oracle.mjs)
 //
 // Every round runs all commands once, so that a drift of the machine's speed touches all of them; ratios are taken
 // round by round and their median is printed. Times are of whole processes, start-up included.
@@ -14,8 +16,9 @@ import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
 
-if (process.argv[2] === 'graph') {
-  await import('./bench-graph.mjs');
+if (['graph', 'evaluate', 'oracle'].includes(process.argv[2])) {
+  const [name] = process.argv.splice(2, 1);
+  await import(`./bench-${name}.mjs`);
   process.exit();
 }
 

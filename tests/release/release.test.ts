@@ -194,11 +194,11 @@ describe('release', () => {
     expect(await readdir(join(out, '.release'))).toEqual(['one.json']);
   });
 
-  it('tasks other than classification are refused one by one', async () => {
+  it('a task that a checkpoint cannot do fails alone', async () => {
     const { items } = await run(V1.replace('one,', 'one, task: segment,') + V2);
     expect(items[0].error).toMatchObject({
       kind: 'UsageError',
-      message: 'a release holds classifiers; task segment cannot be released',
+      message: 'this is a classification checkpoint: it cannot segment',
     });
     expect(items[1].status).toBe('built');
   });

@@ -5,6 +5,7 @@
 import { readFile } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
 import { sha256Of } from './digest.js';
+import { statedMethod } from './dynamic-size.js';
 import { ConvertBeitError, EnvironmentError, InputError, printable } from './errors.js';
 import type { Classifier } from './evaluate/run.js';
 import type { Preprocessing } from './image.js';
@@ -140,9 +141,10 @@ function inputOf(
   }
   const size = beside?.get('image_size');
   const known = Array.isArray(size) ? (size as unknown[]) : [size, size];
+  const own = ownSize(file);
   const side = (at: number): number => {
     const given = typeof shape[at] === 'number' && shape[at] > 0 ? shape[at] : undefined;
-    const told = at === 1 ? (beside?.get('num_channels') ?? 3) : known[at - 2];
+    const told = at === 1 ? (beside?.get('num_channels') ?? 3) : (own ?? known)[at - 2];
     const value = given ?? told;
     if (typeof value === 'number' && Number.isSafeInteger(value) && value > 0 && value <= 16_384)
       return value;
@@ -156,6 +158,18 @@ function inputOf(
     shape: [side(1), side(2), side(3)],
     fixedBatch: typeof batch === 'number' && batch > 0 ? batch : undefined,
   };
+}
+
+/** The size that our own files for images of any size were made from, and are best at. */
+function ownSize({ metadata }: OnnxFile): readonly unknown[] | undefined {
+  if (statedMethod(metadata) === undefined) return undefined;
+  try {
+    const config = fieldsOf(JSON.parse(metadata.get('convert_beit.config') ?? 'null'));
+    const size = config?.get('imageSize');
+    return Array.isArray(size) ? (size as unknown[]) : undefined;
+  } catch {
+    return undefined;
+  }
 }
 
 function outputOf(file: OnnxFile, name: string): { output: string; classes: number } {

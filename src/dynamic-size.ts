@@ -2,8 +2,7 @@
  * Graphs that take images of any size: what may be asked for, how a file says so, and which sizes it is checked at.
  */
 import type { BeitConfig } from './beit.js';
-import { UsageError, listNames } from './errors.js';
-import type { PrecisionName } from './precision.js';
+import { UsageError } from './errors.js';
 import type { ResizeMethod } from './resizing.js';
 import { taskOutputs, type Task, type TaskName } from './task.js';
 
@@ -44,7 +43,6 @@ export interface DynamicRequest {
   readonly resize?: ResizeMethod;
   readonly imageSize?: readonly [number, number];
   readonly patchSize?: number;
-  readonly precisions?: readonly PrecisionName[];
   readonly layers?: boolean;
 }
 
@@ -76,12 +74,6 @@ export function dynamicMethod(request: DynamicRequest): DynamicMethod | undefine
       },
     );
   }
-  const others = (request.precisions ?? []).filter((name) => !PROVEN.has(name));
-  if (others.length > 0) {
-    throw new UsageError(`--dynamic-size is not proven in ${listNames(others)}`, {
-      next: `Use --dynamic-size with --dtype ${[...PROVEN].join(' or ')}, or ${listNames(others)} with --img-size.`,
-    });
-  }
   if (request.layers) {
     throw new UsageError('--layers looks into graphs of one size, not into --dynamic-size', {
       next: 'Leave --layers out.',
@@ -89,8 +81,6 @@ export function dynamicMethod(request: DynamicRequest): DynamicMethod | undefine
   }
   return known;
 }
-
-const PROVEN: ReadonlySet<PrecisionName> = new Set(['fp32']);
 
 /** @throws UsageError for a model or task that cannot have images of any size */
 export function requireDynamic(config: BeitConfig, task: TaskName, method: DynamicMethod): void {

@@ -130,7 +130,10 @@ export async function verifyModel(
     options.signal?.throwIfAborted();
     const provenance = withFindings(stored, await linkedFindings(file, options.signal));
     const checks = [structure, inventory, provenance, logits.check];
-    if (dynamic) checks.push(await atOtherSizes(path, model, task, dynamic, row.name, ends, options));
+    const sizes = dynamic
+      ? await atOtherSizes(path, model, { ...options, task, method: dynamic, precision: row.name, ends })
+      : undefined;
+    if (sizes) checks.push(sizes.check);
     const compared = 'logits' in logits ? logits : undefined;
     const outputs = 'outputs' in logits ? logits : undefined;
     if (ends && compared) {
@@ -152,7 +155,7 @@ export async function verifyModel(
       compared?.logits.quality !== undefined &&
       Number.isFinite(compared.logits.maxAbs) &&
       failed.length > 0 &&
-      failed.every(({ name }) => name === 'logits');
+      failed.every(({ name }) => name === 'logits' || (name === 'sizes' && sizes?.ran === true));
     return {
       verdict: failed.length === 0 ? 'passed' : 'failed',
       ...(accepted && { accepted }),
@@ -204,20 +207,21 @@ function taskOf({ metadata }: OnnxFile, config: BeitConfig): Task {
 async function atOtherSizes(
   path: string,
   model: BeitModel,
-  task: Task,
-  method: DynamicMethod,
-  precision: PrecisionName,
-  ends: Ends | undefined,
-  options: VerifyModelOptions,
-): Promise<Check> {
-  if (!ends) return notRun('sizes', 'input and output are not those of this model');
-  if (!options.atSize) return notRun('sizes', 'nothing resizes the weights');
-  const { atSize, seed, threads, signal, onProgress } = options;
-  const { batch } = ends;
-  return await checkSizes(path, model, {
-    ...{ atSize, method, task, precision },
-    ...{ batch, seed, threads, signal, onProgress },
-  });
+  options: VerifyModelOptions & {
+    readonly task: Task;
+    readonly method: DynamicMethod;
+    readonly precision: PrecisionName;
+    readonly ends?: Ends;
+  },
+): Promise<{ check: Check; ran: boolean }> {
+  const { ends, atSize } = options;
+  const reason = !ends
+    ? 'input and output are not those of this model'
+    : atSize
+      ? undefined
+      : 'nothing resizes the weights';
+  if (reason !== undefined) return { check: notRun('sizes', reason), ran: false };
+  return await checkSizes(path, model, { ...options, atSize: atSize!, batch: ends!.batch });
 }
 
 /** The same for a graph that is no classifier: every output, element by element. */

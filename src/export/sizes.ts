@@ -86,10 +86,7 @@ export function positionIndex(g: GraphBuilder, config: BeitConfig): Value {
     // The three rows after the grid: class token to patch, patch to class token, class token to itself.
     const first = g.op('Mul', [down, across], {}, 'class_rows');
     const toPatches = g.op('Expand', [first, g.int64([1, patches])], {}, 'class_to_patch');
-    const toClass = g.op('Expand', [
-      g.op('Add', [first, g.int64([1])]),
-      g.int64([patches, 1]),
-    ]);
+    const toClass = g.op('Expand', [g.op('Add', [first, g.int64([1])]), g.int64([patches, 1])]);
     const itself = g.op('Reshape', [g.op('Add', [first, g.int64([2])]), g.int64([1, 1])]);
     const left = g.op('Concat', [itself, toClass], { axis: int(0) }, 'to_class');
     const right = g.op('Concat', [toPatches, pairs], { axis: int(0) }, 'to_patch');
@@ -169,8 +166,5 @@ function resizeGrid(
   const planes = g.op('Transpose', [image], { perm: ints(0, 3, 1, 2) });
   const sizes = g.op('Concat', [g.int64([1, channels]), ...to], { axis: int(0) });
   const resized = g.op('Resize', [planes, null, null, sizes], rule);
-  return g.op('Reshape', [
-    g.op('Transpose', [resized], { perm: ints(0, 2, 3, 1) }),
-    g.int64([-1, channels]),
-  ]);
+  return g.op('Reshape', [g.op('Transpose', [resized], { perm: ints(0, 2, 3, 1) }), g.int64([-1, channels])]);
 }

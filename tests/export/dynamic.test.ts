@@ -1,18 +1,13 @@
 /** Graphs for images of any size, run in ONNX Runtime at many sizes, against upstream's logits. */
-import { mkdtemp, readFile, rm } from 'node:fs/promises';
+import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import * as ort from 'onnxruntime-node';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { loadModel } from '../../src/convert/load.js';
-import { resizeModel } from '../../src/convert/resize/model.js';
-import type { DynamicMethod } from '../../src/dynamic-size.js';
 import { exportOnnx, type ExportOptions } from '../../src/export/index.js';
 import type { BeitModel } from '../../src/model.js';
-import { resolveTask, type TaskOptions } from '../../src/task.js';
-import { sampleInput } from '../../src/verify/inputs.js';
-import { expectOutputs } from '../../src/verify/expected.js';
-import { GOLDEN_CASES, GOLDEN_HINTS, goldenPath } from '../convert/goldens.js';
+import { GOLDEN_HINTS, goldenPath } from '../convert/goldens.js';
 import { resizeGolden } from '../convert/resize-cases.js';
 import { difference, largest } from '../verify/oracle-model.js';
 

@@ -11,6 +11,8 @@ export interface ConfigHints extends KindHints {
   /** where the claims come from, for messages */
   readonly origin?: string;
   readonly imageSize?: readonly [number, number];
+  /** `false`: a class token that is there is left out (mmpretrain `with_cls_token`) */
+  readonly classToken?: boolean;
   /** images are padded to whole patches (mmpretrain), not cut to them */
   readonly padsImages?: boolean;
   readonly patchSize?: number;

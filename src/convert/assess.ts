@@ -14,6 +14,7 @@ import type { Tensor } from '../tensor.js';
 import { shortName, type Checkpoint } from './checkpoint.js';
 import type { ModelInfo } from './config-fields.js';
 import { describeFamily } from './family.js';
+import { withoutClassToken } from './class-token.js';
 import { checkInventory } from './inventory.js';
 import {
   applyLayout,
@@ -124,6 +125,9 @@ export async function assess(path: string, options: LoadOptions = {}): Promise<A
     };
     if (layout.name === 'transformers' && hints.qkvBias === false) {
       applied = await withoutZeroBiases(applied, hints.origin ?? 'the given config');
+    }
+    if (hints.classToken === false) {
+      applied = withoutClassToken(applied, hints.origin ?? 'the given config', notes);
     }
     const { prefix, sourceNames } = applied;
     const inferred = inferConfig(applied.tensors, hints, await windowOf(applied), (canonical) =>

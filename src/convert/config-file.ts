@@ -26,7 +26,8 @@ const TAPS: Field = [
 
 /**
  * Fields of a transformers BEiT config that say something about the weights, and two that transformers does not have:
- * `early_layers` (unilm `beit2/modeling_pretrain.py`) and `qkv_bias` (unilm, timm: transformers always has biases).
+ * `early_layers` (unilm `beit2/modeling_pretrain.py`) and `qkv_bias` (unilm, timm: transformers always has biases),
+ * `with_cls_token` (mmpretrain).
  */
 const BEIT_FIELDS: ReadonlyMap<string, Field> = new Map<string, Field>([
   ['model_type', [z.literal('beit'), '"beit"']],
@@ -45,6 +46,7 @@ const BEIT_FIELDS: ReadonlyMap<string, Field> = new Map<string, Field>([
   ['use_mean_pooling', FLAG],
   ['vocab_size', COUNT],
   ['qkv_bias', FLAG],
+  ['with_cls_token', FLAG],
   ['early_layers', COUNT],
   ['pool_scales', [z.array(count).min(1).max(64), 'an array of positive whole numbers']],
   ['out_indices', TAPS],
@@ -70,6 +72,7 @@ interface BeitFields {
   use_mean_pooling?: boolean;
   vocab_size?: number;
   qkv_bias?: boolean;
+  with_cls_token?: boolean;
   early_layers?: number;
   pool_scales?: number[];
   out_indices?: number[];
@@ -174,6 +177,7 @@ function beitInfo(root: Record<string, unknown>, file: string): ModelInfo {
     layerNormEps: given.layer_norm_eps,
     vocabulary: given.vocab_size,
     qkvBias: given.qkv_bias,
+    classToken: given.with_cls_token,
     earlyLayer: given.early_layers,
     poolScales: given.pool_scales,
     // what transformers called it before 2023

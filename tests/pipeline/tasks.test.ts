@@ -19,6 +19,7 @@ async function config({ hints, name }: TaskCase): Promise<string | undefined> {
   const fields = {
     image_size: hints.imageSize,
     num_attention_heads: hints.heads,
+    with_cls_token: hints.classToken,
     early_layers: hints.earlyLayer,
     layer_norm_eps: hints.layerNormEps,
   };

@@ -50,7 +50,7 @@ export function showCatalog(
       ? ['* --src official; any other row: --src official:<name>, where no other prefix is shown']
       : []),
     ...(models.some((model) => model.task === 'pre-training')
-      ? ['pre-training: weights without a classifier, for inspect and --to']
+      ? ['pre-training: no classifier; an ONNX file of one predicts masked patches (--task masked-image)']
       : []),
     ...(hidden.length > 0
       ? [style.dim(`no room for ${hidden.join(', ')}: see --json, or a wider terminal`)]

@@ -98,6 +98,24 @@ describe('release', () => {
     ]);
   }, 120_000);
 
+  it('interrupted, it says how to go on: 130, no litter, what is finished stays', async () => {
+    const out = at('interrupted');
+    const { code, stderr } = await runCompiled(['release', ZOO, '--out', out], {
+      whenStarted: (_, stop) => {
+        const watch = setInterval(() => {
+          if (!existsSync(join(out, '.release', 'beit-demo.json'))) return;
+          clearInterval(watch);
+          stop('SIGINT');
+        }, 20);
+      },
+    });
+    expect(stderr).toMatch(/interrupted; finished models are kept, run the same command to go on/);
+    expect(stderr).not.toMatch(/: failed/);
+    expect(code).toBe(130);
+    expect(await readdir(out)).toEqual(['.release', 'beit-demo']);
+    expect(await readdir(join(out, '.release'))).toEqual(['beit-demo.json']);
+  });
+
   it('says progress item by item, and a summary at the end', async () => {
     const { stdout, stderr } = await runCompiled(['release', ZOO, '--out', at('first')]);
     expect(stderr).toMatch(/^1\/3 beit-demo: unchanged \(.* s\)$/m);

@@ -10,6 +10,7 @@ import { hashFolder } from '../../src/release/files.js';
 import { folderBuilder } from '../../src/release/folder.js';
 import { release, type Builder, type ItemEvent, type ReleaseOptions } from '../../src/release/release.js';
 import { goldenPath } from '../convert/goldens.js';
+import { HubServer } from '../support/hub-server.js';
 
 let folder: string;
 let manifest: string;
@@ -186,6 +187,28 @@ describe('release', () => {
     });
     const card = await readFile(join(out, 'one', 'README.md'), 'utf8');
     expect(card).toContain('as published');
+  });
+
+  it('a finished model from a hub is not downloaded again, also where there is no cache', async () => {
+    const hub = await HubServer.start();
+    try {
+      const weights = await readFile(goldenPath('v1_cls', 'official.safetensors'));
+      hub.files.set('model.safetensors', { content: weights, lfs: true });
+      const models = `  - { name: one, source: 'hf:owner/model', beit_version: 1 }\n`;
+      const env = (cache: string) => ({
+        env: { HF_ENDPOINT: hub.endpoint, HF_HUB_CACHE: join(folder, cache), HF_HOME: folder },
+      });
+      const first = await run(models, env('cache'));
+      expect(first.statuses).toEqual(['one built']);
+      expect(first.items[0].released?.source.id).toMatch(
+        /^hf:owner\/model@[0-9a-f]{40}\/model\.safetensors$/,
+      );
+      const sent = hub.sent;
+      expect((await run(models, env('another'))).statuses).toEqual(['one unchanged']);
+      expect(hub.sent - sent).toBeLessThan(weights.length / 2);
+    } finally {
+      await hub.stop();
+    }
   });
 
   it('what another process left unfinished is cleared away', async () => {

@@ -14,6 +14,9 @@ export const VERDICTS = {
 export function verdictSentence({ parity, source }: ReportDocument): string {
   switch (parity.verdict) {
     case 'passed':
+      if (parity.logits?.quality) {
+        return `Every number in the file is the nearest that ${parity.logits.quality.precision} can hold, and its logits are as near to those of ${source.id} as this precision should give.`;
+      }
       return `The file computes what ${source.id} computes: its logits are as near to the float64 reference as float32 arithmetic can be expected to come.`;
     case 'failed': {
       const failed = parity.checks.filter(({ passed }) => !passed).map(({ name }) => name);
@@ -35,7 +38,15 @@ export function headlineFacts({ parity }: ReportDocument): Fact[] {
   if (!logits) return [];
   return [
     { name: 'largest logit error', value: logits.maxAbs.toExponential(1) },
-    { name: 'in noise units', value: `${units(logits.noiseUnits)} (${logits.noiseUnitsAllowed} allowed)` },
+    logits.quality
+      ? {
+          name: 'in standard deviations of the logits',
+          value: `${logits.quality.deviation.toPrecision(2)} (${logits.quality.limits.deviation} allowed)`,
+        }
+      : {
+          name: 'in noise units',
+          value: `${units(logits.noiseUnits)} (${logits.noiseUnitsAllowed} allowed)`,
+        },
     { name: 'cosine', value: logits.cosine.toFixed(9) },
     {
       name: 'same best class',

@@ -14,6 +14,7 @@ export function commandOf(item: ReleaseItem, { id }: Pick<SourceSummary, 'id'>):
       ['--src', id],
       ['--out', `${item.name}/`],
       ['--format', 'hub'],
+      item.task && ['--task', item.task],
       item.dtype && ['--dtype', item.dtype.join(',')],
       item.keep && ['--keep', item.keep.join(',')],
       file('--config', config),

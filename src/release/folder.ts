@@ -16,6 +16,7 @@ import type { ReportDocument } from '../verify/report/data.js';
 import { htmlReports } from '../verify/report/html.js';
 import type { ParityReport } from '../verify/report.js';
 import { jsonReport } from '../verify/report/write.js';
+import { resolveTask } from '../task.js';
 import { VERSION } from '../version.js';
 import { modelCard } from './card.js';
 import { commandOf } from './command.js';
@@ -44,6 +45,13 @@ export type Extra = Partial<
     | 'seed'
     | 'images'
     | 'threads'
+    | 'batch'
+    | 'outTypes'
+    | 'outIndices'
+    | 'finalNorm'
+    | 'dropHead'
+    | 'featureTaps'
+    | 'upsample'
   >
 >;
 
@@ -96,6 +104,7 @@ export async function buildFolder(
       out: join(folder, precisions.length === 1 ? modelPath(precisions[0]) : modelPath('fp32')),
       task: item.task,
       precisions,
+      task: item.task,
       opset: item.opset,
       keep: item.keep,
       externalData: item.external_data,
@@ -125,7 +134,8 @@ export async function buildFolder(
     if (plot !== undefined) await write('parity.svg', plot);
   }
   const card = {
-    item,
+    // What nobody said follows from the checkpoint.
+    item: { ...item, task: resolveTask(model.config, { task: item.task }).name },
     source: converted.source,
     models,
     ...(item.push !== undefined && { repo: repositoryOf(item.push, item.name) }),

@@ -101,6 +101,22 @@ describe('a folder', () => {
     }
   });
 
+  it.each([
+    ['features', 'v1_cls', 'features', 'image-feature-extraction'],
+    ['masked-image', 'mim_v1', undefined, 'image-feature-extraction'],
+    ['segment', 'segmentation', undefined, 'image-segmentation'],
+  ] as const)('of another task: %s', async (task, golden, asked, tag) => {
+    const file = golden === 'segmentation' ? 'hf' : 'official';
+    const source = root(`fixtures/goldens/${golden}/${file}.safetensors`);
+    const config = golden === 'segmentation' ? root('fixtures/goldens/segmentation/config.json') : undefined;
+    const out = join(folder, task);
+    const { models } = await convertFolder({ name: task, source, config, task: asked }, { out });
+    expect(models.map(({ parity }) => parity.verdict)).toEqual(['passed']);
+    const card = await readFile(join(out, 'README.md'), 'utf8');
+    expect(card).toContain(`pipeline_tag: ${tag}`);
+    expect(card).not.toMatch(/undefined|NaN/);
+  });
+
   it('takes class names from a file, and refuses one that has too few', async () => {
     const labels = join(folder, 'names.txt');
     const names = ['a', 'b', 'c', 'd', 'e', 'f', 'g', 'h'];

@@ -2,12 +2,13 @@
 import { UsageError } from '../../errors.js';
 import type { PrecisionName } from '../../precision.js';
 import type { ReleaseItem } from '../../release/manifest.js';
+import type { OutType, TaskOptions } from '../../task.js';
 import { EXIT } from '../exit.js';
 import { sourceOptions, type SourceFlags } from '../options.js';
 import { pushOptions, pushedLines, type PushFlags } from '../push.js';
 import { ExitRequest, type Session } from '../session.js';
 
-export interface FolderFlags extends SourceFlags, PushFlags {
+export interface FolderFlags extends SourceFlags, PushFlags, Omit<TaskOptions, 'outTypes'> {
   readonly out: string;
   readonly to?: string;
   readonly format?: 'hub';
@@ -19,6 +20,8 @@ export interface FolderFlags extends SourceFlags, PushFlags {
   readonly reduceRange?: boolean;
   readonly link?: boolean;
   readonly acceptQuality?: boolean;
+  readonly batch?: number;
+  readonly outType?: readonly OutType[];
   readonly verify: boolean;
   readonly clobber: boolean;
 }
@@ -52,6 +55,7 @@ export async function convertToFolder(flags: FolderFlags, session: Session): Pro
     config: flags.config,
     labels: flags.labels,
     dtype: flags.dtype && [...flags.dtype],
+    task: flags.task,
     opset: flags.opset,
     keep: flags.keep && [...flags.keep],
     image_size: flags.imgSize && [...flags.imgSize],
@@ -65,6 +69,7 @@ export async function convertToFolder(flags: FolderFlags, session: Session): Pro
   const push = pushOptions(flags, [item.name]);
   const { layout, ema, key, sharedTable, patchSize, stream, seed, images, threads } = sourceOptions(flags);
   const { reduceRange, acceptQuality } = flags;
+  const { batch, outType: outTypes, outIndices, finalNorm, dropHead, featureTaps, upsample } = flags;
   const { result, pushed } = await session.work(async (common) => {
     const made = await convertFolder(item, {
       ...common,
@@ -83,6 +88,13 @@ export async function convertToFolder(flags: FolderFlags, session: Session): Pro
         seed,
         images,
         threads,
+        batch,
+        outTypes,
+        outIndices,
+        finalNorm,
+        dropHead,
+        featureTaps,
+        upsample,
       },
     });
     const folders = [{ name: item.name, folder: made.path, released: made }];

@@ -104,7 +104,6 @@ export async function buildFolder(
       out: join(folder, precisions.length === 1 ? modelPath(precisions[0]) : modelPath('fp32')),
       task: item.task,
       precisions,
-      task: item.task,
       opset: item.opset,
       keep: item.keep,
       externalData: item.external_data,

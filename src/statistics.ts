@@ -131,7 +131,6 @@ export async function weightStatistics(
   for (const [name, tensor] of weights) {
     signal?.throwIfAborted();
     // A BatchNorm's counter of training steps is in the file, and no weight.
-    if (!dtypeRow(tensor.dtype).weight) continue;
     const one = await tally(tensor);
     out.set(name, one.get());
     const group = groups.get(groupOf(name)) ?? new Tally();

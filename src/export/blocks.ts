@@ -10,9 +10,9 @@ import { relativePositionIndex, tokenCount, type BeitConfig } from '../beit.js';
 import { bytesOf, memoryTensor } from '../tensor.js';
 import { float, int, ints, type GraphBuilder, type Value } from './graph.js';
 import { coveredPixels, sizesOf } from './sizes.js';
+import type { Weight } from './weight.js';
 
-/** Looks a canonical weight up and makes it an initializer of the graph. */
-export type Weight = (name: string) => Value;
+export type { Weight } from './weight.js';
 
 export const INDEX_NAME = 'relative_position_index';
 

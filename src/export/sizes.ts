@@ -6,7 +6,7 @@
  */
 import { tokenCount, type BeitConfig } from '../beit.js';
 import type { DynamicMethod } from '../dynamic-size.js';
-import type { Weight } from './blocks.js';
+import type { Weight } from './weight.js';
 import { float, int, ints, string, type GraphBuilder, type Size, type Value } from './graph.js';
 
 export interface Sizes {

@@ -4,6 +4,7 @@ import { dynamicInput, dynamicOutputs, requireDynamic, type DynamicMethod } from
 import { ConvertBeitError } from '../errors.js';
 import { taskOutputs, type Task } from '../task.js';
 import { asFloat32, type StateDict } from '../tensor.js';
+import { defineSizes, positionIndex, resizingWeights } from './any-size.js';
 import { INDEX_NAME, type Weight } from './blocks.js';
 import { GraphBuilder, type Graph } from './graph.js';
 import type { Head } from './head.js';
@@ -11,7 +12,6 @@ import { classify } from './heads/classify.js';
 import { features } from './heads/features.js';
 import { maskedImage } from './heads/masked-image.js';
 import { segment } from './heads/segment.js';
-import { defineSizes, positionIndex, resizingWeights } from './sizes.js';
 
 function headOf(task: Task): Head {
   switch (task.name) {

@@ -5,9 +5,15 @@ import { join } from 'node:path';
 import * as ort from 'onnxruntime-node';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { loadModel } from '../../src/convert/load.js';
+import { resizeModel } from '../../src/convert/resize/model.js';
+import { DYNAMIC_METHODS, otherSizes, type DynamicMethod } from '../../src/dynamic-size.js';
 import { exportOnnx, type ExportOptions } from '../../src/export/index.js';
 import type { BeitModel } from '../../src/model.js';
-import { GOLDEN_HINTS, goldenPath } from '../convert/goldens.js';
+import { resolveTask, type TaskOptions } from '../../src/task.js';
+import { sampleInput } from '../../src/verify/inputs.js';
+import { expectOutputs } from '../../src/verify/expected.js';
+import { runOracle } from '../../src/verify/oracle.js';
+import { GOLDEN_CASES, GOLDEN_HINTS, goldenPath } from '../convert/goldens.js';
 import { resizeGolden } from '../convert/resize-cases.js';
 import { difference, largest } from '../verify/oracle-model.js';
 
@@ -78,5 +84,111 @@ describe.each([
     const { values, shape } = golden.get(input)!;
     const found = (await run(path, values, shape)).get('logits')!;
     expect(largest(difference(found.data, golden.get(logits)!.values))).toBeLessThan(1e-5);
+  });
+});
+
+describe.each(GOLDEN_CASES)('%s for images of any size', (name) => {
+  it('is the ordinary graph at its own size', async () => {
+    await withModel(name, async (model) => {
+      const [fixed, any] = [await write(model, {}), await write(model, { dynamic: 'transformers' })];
+      const { channels, imageSize } = model.config;
+      const pixels = sampleInput(model.config, 0, 0);
+      const shape = [1, channels, ...imageSize];
+      const [a, b] = [await run(fixed, pixels, shape), await run(any, pixels, shape)];
+      expect(largest(difference(a.get('logits')!.data, b.get('logits')!.data))).toBeLessThan(2e-6);
+    });
+  });
+
+  it.each(DYNAMIC_METHODS)('computes what the weights resized outside do: %s', async (method) => {
+    await withModel(name, async (model) => {
+      const { window, patchSize } = model.config;
+      if (method === 'timm-simple' && window[0] !== window[1]) return;
+      const path = await write(model, { dynamic: method });
+      const sizes = [
+        ...otherSizes(model.config),
+        [patchSize, patchSize],
+        [3 * patchSize, 2 * patchSize],
+      ] as const;
+      for (const imageSize of sizes) {
+        const resized = resizeModel(model, { imageSize, method });
+        const pixels = sampleInput(resized.config, 1, 0);
+        const found = (await run(path, pixels, [1, model.config.channels, ...imageSize])).get('logits')!;
+        const { logits } = await runOracle(resized, pixels, 1);
+        expect([imageSize, largest(difference(found.data, logits)) < 2e-5]).toEqual([imageSize, true]);
+      }
+    });
+  });
+});
+
+describe('features', () => {
+  it.each([
+    ['v1_abs_and_rel', [17, 41]],
+    ['v1_cls_pool', [40, 24]],
+    ['v1_nonsquare', [40, 24]],
+  ] as const)('have the shapes and values of the image: %s at %j', async (name, imageSize) => {
+    await withModel(name, async (model) => {
+      const asked: TaskOptions = {
+        task: 'features',
+        outTypes: ['raw', 'featmap', 'cls_token'],
+        outIndices: [0, -1],
+      };
+      const task = resolveTask(model.config, asked);
+      const path = await write(model, { dynamic: 'transformers', task, batch: 2 });
+      const resized = resizeModel(model, { imageSize, method: 'transformers' });
+      const one = sampleInput(resized.config, 1, 0);
+      const pixels = Float32Array.from([...one, ...sampleInput(resized.config, 1, 1)]);
+      const found = await run(path, pixels, [2, model.config.channels, ...imageSize]);
+      const expected = await expectOutputs(resized, task, { pixels, batch: 2 });
+      expect([...found.keys()]).toEqual(expected.map((output) => output.name));
+      for (const { name: output, shape, values } of expected) {
+        const { dims, data } = found.get(output)!;
+        expect(dims).toEqual([2, ...shape]);
+        expect(largest(difference(data, values))).toBeLessThan(2e-5);
+      }
+    });
+  });
+
+  it('take positions without a class token: mm_no_cls_token', async () => {
+    const path = goldenPath('mm_no_cls_token', 'mmpretrain.safetensors');
+    const model = await loadModel(path, { hints: { heads: 4, imageSize: [32, 32] } });
+    try {
+      const task = resolveTask(model.config);
+      const out = await write(model, { dynamic: 'transformers', task });
+      const imageSize = [24, 44] as const;
+      const resized = resizeModel(model, { imageSize, method: 'transformers' });
+      const pixels = sampleInput(resized.config, 1, 0);
+      const found = await run(out, pixels, [1, 3, ...imageSize]);
+      const [{ name, values }] = await expectOutputs(resized, task, { pixels, batch: 1 });
+      expect(found.get(name)!.dims).toEqual([1, 66, 32]);
+      expect(largest(difference(found.get(name)!.data, values))).toBeLessThan(2e-5);
+    } finally {
+      await model.close();
+    }
+  });
+});
+
+describe('what cannot be', () => {
+  const CASES: readonly [string, string, string, TaskOptions, DynamicMethod, string][] = [
+    ['pre-training', 'mim_v1', 'official', {}, 'transformers', 'not for --task masked-image'],
+    ['padded images', 'mm_corner_pad', 'mmpretrain', {}, 'transformers', 'this model pads its'],
+    [
+      'a window that is not square',
+      'v1_nonsquare',
+      'official',
+      {},
+      'timm-simple',
+      'takes every source for square',
+    ],
+  ];
+  it.each(CASES)('is refused: %s', async (_, folderName, file, asked, dynamic, message) => {
+    const model = await loadModel(goldenPath(folderName, `${file}.safetensors`), {
+      hints: folderName === 'mm_corner_pad' ? { imageSize: [30, 31] } : {},
+    });
+    try {
+      const task = resolveTask(model.config, asked);
+      await expect(write(model, { dynamic, task })).rejects.toThrow(message);
+    } finally {
+      await model.close();
+    }
   });
 });

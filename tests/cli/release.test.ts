@@ -241,6 +241,7 @@ describe('one model as a folder', () => {
   it.each([
     ['--report', ['--report', 'r.html'], /has its own report/],
     ['--link', ['--link'], /a folder for the hub needs them/],
+    ['--dynamic-size', ['--dynamic-size'], /a folder for the hub states one size/],
     ['--drop', ['--drop', 'x'], /--drop is for weights/],
     ['--push without a folder', ['--out', 'model.onnx', '--push', 'me/x'], /--push is for a folder/],
     [

@@ -19,6 +19,7 @@ export interface FolderFlags extends SourceFlags, PushFlags, Omit<TaskOptions, '
   readonly keep?: readonly string[];
   readonly reduceRange?: boolean;
   readonly link?: boolean;
+  readonly dynamicSize?: boolean;
   readonly acceptQuality?: boolean;
   readonly batch?: number;
   readonly outType?: readonly OutType[];
@@ -41,6 +42,14 @@ export async function convertToFolder(flags: FolderFlags, session: Session): Pro
     throw new UsageError('--link writes no weights, and a folder for the hub needs them', {
       next: 'Leave --link out.',
     });
+  }
+  if (flags.dynamicSize) {
+    throw new UsageError(
+      '--dynamic-size writes a file; the config.json of a folder for the hub states one size',
+      {
+        next: 'Give --out a name that ends in .onnx, or leave --dynamic-size out.',
+      },
+    );
   }
   if (flags.layers) {
     throw new UsageError('--layers belongs to a report of its own', {

@@ -2,7 +2,7 @@
  * SHA-256 beside the work: large streams are hashed in a worker thread, so that hashing costs no time of the copy.
  */
 import { createHash } from 'node:crypto';
-import { statSync, type Stats } from 'node:fs';
+import { statSync } from 'node:fs';
 import { Worker } from 'node:worker_threads';
 import type { ByteSource } from './bytes.js';
 import { compiledUrl } from './compiled.js';
@@ -70,8 +70,16 @@ export function takeFileDigest(path: string): FileDigest | undefined {
   return digest;
 }
 
+/** What of Node's `Stats` tells one file from another; named here so that our types need no types of Node. */
+interface FileStats {
+  readonly dev: number;
+  readonly ino: number;
+  readonly size: number;
+  readonly mtimeMs: number;
+}
+
 /** Two equal ones are the same file with the same content, as far as a file system can tell. */
-export function fileIdentity({ dev, ino, size, mtimeMs }: Stats): string {
+export function fileIdentity({ dev, ino, size, mtimeMs }: FileStats): string {
   return `${dev}:${ino}:${size}:${mtimeMs}`;
 }
 
@@ -92,10 +100,17 @@ function fileDigest(path: string): FileDigest {
       return result;
     },
     abandon() {
-      worker.removeAllListeners();
+      // Its end rejects `result`: whoever waits for it must not wait for ever.
       void worker.terminate();
     },
   };
+}
+
+/** Without the value; nobody may be waiting any more when it fails. */
+function quiet(answer: Promise<unknown>): Promise<void> {
+  const done = answer.then(() => undefined);
+  done.catch(() => undefined);
+  return done;
 }
 
 function workerDigest(): Digest {
@@ -115,13 +130,14 @@ function workerDigest(): Digest {
       worker.postMessage(message, transfer);
     });
   return {
-    async update(view) {
+    update(view) {
       if (view.buffer instanceof SharedArrayBuffer) {
-        await ask({ buffer: view.buffer, offset: view.byteOffset, length: view.length });
-      } else {
-        const copy = view.slice();
-        await ask({ buffer: copy.buffer, offset: 0, length: copy.length }, [copy.buffer as ArrayBuffer]);
+        return quiet(ask({ buffer: view.buffer, offset: view.byteOffset, length: view.length }));
       }
+      const copy = view.slice();
+      return quiet(
+        ask({ buffer: copy.buffer, offset: 0, length: copy.length }, [copy.buffer as ArrayBuffer]),
+      );
     },
     async hex() {
       const answer = await ask('hex');
@@ -130,7 +146,8 @@ function workerDigest(): Digest {
       return answer;
     },
     abandon() {
-      waiting.length = 0;
+      // Whoever waits for an answer must not wait for ever: the program would end without a word.
+      fail(new Error('abandoned'));
       worker.removeAllListeners();
       void worker.terminate();
     },

@@ -6,7 +6,7 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import type { ByteSource } from '../src/bytes.js';
 import { loadModel } from '../src/convert/load.js';
 import { openFile } from '../src/file-source.js';
-import { prepareDigest, takeFileDigest } from '../src/digest.js';
+import { createDigest, prepareDigest, takeFileDigest } from '../src/digest.js';
 import { exportOnnx } from '../src/export/index.js';
 import type { BeitModel } from '../src/model.js';
 import { goldenPath } from './convert/goldens.js';
@@ -74,5 +74,22 @@ describe('a digest that starts before anything else', () => {
     const written = exportOnnx(await from(other), join(folder, 'bad.onnx'), { toolVersion: '0.0.0' });
     await expect(written).rejects.toThrow('big.bin was changed while it was read');
     await source.close();
+  });
+});
+
+describe('an abandoned digest', () => {
+  it('rejects what is waited for: a promise that never settles would end the program silently', async () => {
+    const digest = createDigest(1e9);
+    const pending = digest.update(new Uint8Array(100));
+    digest.abandon();
+    await expect(pending).rejects.toThrow('the hashing thread stopped');
+  });
+
+  it('rejects the digest of a file too', async () => {
+    prepareDigest(big);
+    const digest = takeFileDigest(big)!;
+    const pending = digest.result();
+    digest.abandon();
+    await expect(pending).rejects.toThrow('the hashing thread stopped');
   });
 });

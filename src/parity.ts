@@ -94,6 +94,8 @@ export function insist(parity: ParityReport, path: string, model: BeitModel, wri
 
 /** Where only a lower precision's quality is in doubt, there is something to do; anything else is a mistake of ours. */
 function adviceAfter({ checks, logits }: ParityReport, { precision }: Exported): string {
+  if (logits && !Number.isFinite(logits.expectedNoise))
+    return 'Nothing was written. Run convert-beit inspect --stats on the source: it names the tensors.';
   const lossOnly = checks.every(({ name, passed }) => passed || name === 'logits' || name === 'sizes');
   return lossOnly && logits?.quality
     ? `Keep more of it in float32 (--keep), take a higher precision than ${precision}, or say --accept-quality.`

@@ -24,7 +24,7 @@ export interface CommonOptions {
   readonly onProgress?: OnProgress;
   /** one sentence a person should know, as soon as it is known */
   readonly onNote?: (text: string) => void;
-  readonly env?: NodeJS.ProcessEnv;
+  readonly env?: Readonly<Record<string, string | undefined>>;
 }
 
 /** How the source is read. */

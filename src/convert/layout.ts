@@ -41,15 +41,19 @@ export interface AppliedLayout {
   readonly leftOut: ReadonlyMap<string, readonly string[]>;
 }
 
-/** What DataParallel puts before every name; nested when a model was wrapped twice. */
-const WRAPPER = 'module.';
+/** What DataParallel, a Lightning module and torch.compile put before every name; nested when wrapped twice. */
+const WRAPPERS = ['module.', 'model.', '_orig_mod.'] as const;
 
 /** The wrapper prefix that every name carries, `''` when there is none. */
 export function wrapperPrefix(names: Iterable<string>): string {
   const all = [...names];
+  if (all.length === 0) return '';
   let prefix = '';
-  while (all.length > 0 && all.every((name) => name.startsWith(prefix + WRAPPER))) prefix += WRAPPER;
-  return prefix;
+  for (;;) {
+    const next = WRAPPERS.find((wrapper) => all.every((name) => name.startsWith(prefix + wrapper)));
+    if (next === undefined) return prefix;
+    prefix += next;
+  }
 }
 
 /** The table of a layout that knows most of these names (without prefix). */
@@ -216,7 +220,8 @@ function unknownNames(
   total: number,
   mixed: boolean,
 ): LayoutError {
-  const wrapped = unknown.filter((name) => name.startsWith(WRAPPER)).length;
+  const wrapper = WRAPPERS.find((prefix) => unknown.some((name) => name.startsWith(prefix)));
+  const wrapped = wrapper === undefined ? 0 : unknown.filter((name) => name.startsWith(wrapper)).length;
   const padded = unknown.filter((name) => /\.0\d+\./.test(name)).length;
   if (mixed) {
     return new LayoutError(
@@ -226,7 +231,7 @@ function unknownNames(
   }
   const why =
     wrapped > 0
-      ? `: ${grouped(wrapped)} of them start with "${WRAPPER}", the other tensors of the file don't`
+      ? `: ${grouped(wrapped)} of them start with "${wrapper}", the other tensors of the file don't`
       : padded > 0
         ? ': layer numbers must have no leading zeros'
         : '';

@@ -6,7 +6,13 @@ import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { applyLayout, detectLayout, invertLayout, type AppliedLayout } from '../../src/convert/layout.js';
+import {
+  applyLayout,
+  detectLayout,
+  invertLayout,
+  wrapperPrefix,
+  type AppliedLayout,
+} from '../../src/convert/layout.js';
 import { LAYOUTS } from '../../src/convert/layouts/index.js';
 import { inspectCheckpoint, loadModel, type LoadOptions } from '../../src/convert/load.js';
 import { openCheckpoint } from '../../src/convert/open.js';
@@ -350,4 +356,14 @@ describe('inspect', () => {
     expect(found.layout).toBe(layout === 'timm' ? 'official' : layout.replace(', seed', ''));
     expect(found.tensors.filter(({ role }) => role === 'unknown')).toEqual([]);
   });
+});
+
+it.each([
+  ['DataParallel, twice', ['module.module.cls_token', 'module.module.norm.weight'], 'module.module.'],
+  ['a Lightning module', ['model.cls_token', 'model.norm.weight'], 'model.'],
+  ['torch.compile in a Lightning module', ['model._orig_mod.cls_token'], 'model._orig_mod.'],
+  ['not on every name', ['model.cls_token', 'norm.weight'], ''],
+  ['no names', [], ''],
+])('the prefix of wrappers: %s', (_, names, prefix) => {
+  expect(wrapperPrefix(names)).toBe(prefix);
 });

@@ -208,6 +208,17 @@ describe('where the weights are', () => {
     expect(checkpoint.notes).toEqual(notes);
   });
 
+  it('a place further down is named, for --key', async () => {
+    const deep = file(['trainer', ['EMPTY_DICT', 'STR weights', ...one('x'), 'SETITEM']]);
+    const error = await open(deep).catch((cause: unknown) => cause);
+    expect(error).toMatchObject({ next: 'There are tensors at trainer.weights: name the place with --key.' });
+  });
+
+  it('a weight of a bare file that was not built is refused, not missing', async () => {
+    const call = ['GLOBAL posix system', 'STR true', 'TUPLE1', 'REDUCE'];
+    await expect(open(file(['head.bias', call]))).rejects.toThrow('"head.bias" is posix.system(');
+  });
+
   it('numbers among the weights are listed, and said', async () => {
     const lines = ['EMPTY_DICT', 'MARK', 'TENSOR a 0 FloatStorage 4 0 4 1', 'STR epoch', 'INT 3', 'SETITEMS'];
     const { contents, notes } = await open(file(['model', lines]));

@@ -93,7 +93,7 @@ function choose(root: Value, file: string, { key, ema }: OpenOptions, notes: str
     );
     return place;
   }
-  if (tensorCount(root) > 0) return { path: '', dict: root };
+  if (tensorCount(root) > 0 || hasUnbuiltWeight(root)) return { path: '', dict: root };
   for (const name of NESTS) {
     const dict = root.entries.get(name);
     // Named as weights are, and nothing in it was built: it is refused for that.
@@ -162,6 +162,15 @@ function hasUnbuilt(dict: PyDict): boolean {
   return false;
 }
 
+/** At the top level other things lie beside the weights (epoch, args, …); only a dotted name is a weight's. */
+function hasUnbuiltWeight(dict: PyDict): boolean {
+  return [...dict.entries].some(([key, value]) => isWeightName(key) && isInert(value));
+}
+
+function isWeightName(key: Value): boolean {
+  return typeof key === 'string' && /^[^.]+\.(?:[^.]+\.)*[^.]+$/.test(key);
+}
+
 function isTensorLike(value: Inert): boolean {
   return /^torch\._(utils|tensor)\.|^torch\.nn\./.test(value.path) || holdsTensor(value);
 }
@@ -169,8 +178,7 @@ function isTensorLike(value: Inert): boolean {
 /** Beside weights anything may lie; what stands for a weight must be one. */
 function refuseUnbuilt(key: Value, value: Value, place: Place, file: string): void {
   if (!isInert(value)) return;
-  const nestedWeight = place.path !== '';
-  if (!nestedWeight && !(value instanceof Inert && isTensorLike(value))) return;
+  if (place.path === '' && !isWeightName(key) && !(value instanceof Inert && isTensorLike(value))) return;
   const where = value instanceof Inert ? ` (byte ${value.at} of the pickle)` : '';
   const name = `${file}: "${prefixed(place.path, label(key))}"`;
   if (value instanceof Inert && value.path.startsWith('torch.') && isKnown(value)) {
@@ -256,14 +264,24 @@ function notADict(root: Value, file: string): InputError {
   });
 }
 
+/** Where dicts of tensors lie, as `--key` wants it. */
+function placesOfTensors(dict: PyDict, path: string, level = 1): string[] {
+  return [...dict.entries].flatMap(([key, value]) => {
+    if (!(value instanceof PyDict) || typeof key !== 'string') return [];
+    const place = path === '' ? key : `${path}.${key}`;
+    if (tensorCount(value) > 0) return [place];
+    return level < MAX_NESTS ? placesOfTensors(value, place, level + 1) : [];
+  });
+}
+
 function noWeights(root: PyDict, file: string): InputError {
-  const others = [...root.entries].filter(([, value]) => value instanceof PyDict && tensorCount(value) > 0);
+  const others = placesOfTensors(root, '');
   return new InputError(
     `${file} has no weights where publishers put them (${NESTS.join(', ')}, top level); its top level has ${keys(root)}`,
     {
       next:
         others.length > 0
-          ? `There are tensors at ${listNames(others.map(([key]) => label(key)))}: name the place with --key.`
+          ? `There are tensors at ${listNames(others)}: name the place with --key.`
           : 'Give the file that was saved with the model’s weights; an optimizer’s or a trainer’s state has none.',
     },
   );

@@ -44,6 +44,7 @@ export function checkLogits(pairs: readonly LogitsPair[], labels?: readonly stri
     top5Agreement: share(({ top5 }) => top5),
   };
   const findings = compared.flatMap(({ pair, worst }) => findingsOf(pair.name, worst));
+  const broken = pairs.some(({ oracle }) => !oracle.every(Number.isFinite));
   const failed = compared.filter(({ pair, worst }) => findingsOf(pair.name, worst).length > 0);
   return {
     logits,
@@ -63,7 +64,7 @@ export function checkLogits(pairs: readonly LogitsPair[], labels?: readonly stri
           : `${failed.length} of ${all.length} inputs give other logits than the source: ${listNames(
               failed.map(({ pair }) => pair.name),
               3,
-            )}`,
+            )}${broken ? '; the source itself gives no finite logits: a weight of it is NaN, infinite or far too large' : ''}`,
       findings,
     },
   };

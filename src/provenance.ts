@@ -6,6 +6,7 @@ import type { ByteSource } from './bytes.js';
 import { SourceDigest, takeFileDigest, type FileDigest } from './digest.js';
 import { FormatError, printable } from './errors.js';
 import type { BeitModel, SourceFile } from './model.js';
+import { RESIZE_RECORD, resizeRecord } from './resizing.js';
 
 /** One line of a file's own metadata. */
 export type ProvenanceEntry = readonly [key: string, value: string];
@@ -15,7 +16,7 @@ export type ProvenanceEntry = readonly [key: string, value: string];
  * folder and no date: the same model gives the same bytes wherever and whenever it is written.
  */
 export function provenanceEntries(model: BeitModel, toolVersion: string): ProvenanceEntry[] {
-  const { provenance, config, preprocessing, labels } = model;
+  const { provenance, config, resized, preprocessing, labels } = model;
   const entry = (key: string, value: string | undefined): ProvenanceEntry[] =>
     value === undefined ? [] : [[`convert_beit.${key}`, value]];
   return [
@@ -26,6 +27,7 @@ export function provenanceEntries(model: BeitModel, toolVersion: string): Proven
     ...entry('source_container', provenance.container),
     ...entry('beit_version', provenance.version?.toString()),
     ...entry('config', JSON.stringify(config)),
+    ...(resized ? [[RESIZE_RECORD, resizeRecord(resized, config)] as const] : []),
     ...entry('preprocessing', JSON.stringify(preprocessing)),
     ...entry('labels', labels ? JSON.stringify(labels) : undefined),
   ];
@@ -38,7 +40,7 @@ export function sourceFilesValue(
   files: readonly SourceFile[],
   sha256: ReadonlyMap<string, string> | undefined,
 ): string {
-  const hex = (name: string): string => (sha256 ? (sha256.get(name) ?? '') : '0'.repeat(64));
+  const hex = (name: string): string | undefined => (sha256 ? sha256.get(name) : '0'.repeat(64));
   return JSON.stringify(files.map(({ name, source }) => ({ name, bytes: source.size, sha256: hex(name) })));
 }
 
@@ -50,16 +52,22 @@ export class SourceHashes {
   readonly #digests: ReadonlyMap<ByteSource, SourceDigest | FileDigest>;
   #hashed: Promise<ReadonlyMap<string, string>> | undefined;
 
-  constructor(files: readonly SourceFile[]) {
+  /** @param wanted files it is `false` for are not hashed; what is stated about them is taken as it is */
+  constructor(files: readonly SourceFile[], wanted: (file: SourceFile) => boolean = () => true) {
     this.#files = files;
     const fed = new Map<ByteSource, SourceDigest>();
     this.#digests = new Map<ByteSource, SourceDigest | FileDigest>(
-      files.map(({ source }) => {
+      files.flatMap((file): [ByteSource, SourceDigest | FileDigest][] => {
+        const { source } = file;
         const begun = source.file && takeFileDigest(source.file.path);
-        if (begun) return [source, begun];
+        if (!wanted(file)) {
+          begun?.abandon();
+          return [];
+        }
+        if (begun) return [[source, begun]];
         const digest = new SourceDigest(source);
         fed.set(source, digest);
-        return [source, digest];
+        return [[source, digest]];
       }),
     );
     this.fed = fed;
@@ -81,7 +89,12 @@ export class SourceHashes {
   async #hash(): Promise<ReadonlyMap<string, string>> {
     const found = new Map<string, string>();
     for (const { name, source, sha256 } of this.#files) {
-      const hex = await hexOf(source, this.#digests.get(source)!);
+      const digest = this.#digests.get(source);
+      if (!digest) {
+        if (sha256 !== undefined) found.set(name, sha256);
+        continue;
+      }
+      const hex = await hexOf(source, digest);
       if (sha256 !== undefined && sha256 !== hex) {
         throw new FormatError(`${printable(name)} has sha256 ${hex}; ${sha256} was stated for it`, {
           next: 'The file is damaged: remove it (from the cache) and get it again.',

@@ -2,13 +2,10 @@
  * The export stage: a model in, an ONNX file out.
  */
 import { basename } from 'node:path';
-import type { ByteSource } from '../bytes.js';
-import { SourceDigest, takeFileDigest, type FileDigest } from '../digest.js';
 import { DYNAMIC_KEY, type DynamicMethod } from '../dynamic-size.js';
-import { FormatError, printable } from '../errors.js';
 import type { BeitModel } from '../model.js';
 import { keepPlaces, precision, type PrecisionName } from '../precision.js';
-import { RESIZE_RECORD, resizeRecord } from '../resizing.js';
+import { SOURCE_FILES_KEY, SourceHashes, provenanceEntries, sourceFilesValue } from '../provenance.js';
 import { pieceLength, writePieces, type Piece, type WriteOptions } from '../sink.js';
 import { TASK_KEY, resolveTask, type Task } from '../task.js';
 import { buildGraph } from './build.js';
@@ -121,18 +118,19 @@ export async function exportFiles(
   const graph = buildGraph(model.config, model.tensors, task, opset, options.batch, options.dynamic);
   const stop = new AbortController();
   const signal = options.signal ? AbortSignal.any([options.signal, stop.signal]) : stop.signal;
-  const digests = sourceDigests(model, options);
-  const fed = new Map([...digests].filter(fedDigest));
+  const { link } = options;
+  const hashes = new SourceHashes(
+    model.provenance.files,
+    ({ source }) => !link || link.digest || source.size <= QUICK_BYTES,
+  );
   try {
-    let hashed: Promise<ReadonlyMap<string, string>> | undefined;
-    const sha256 = (): Promise<ReadonlyMap<string, string>> => (hashed ??= hashSources(model, digests));
     const shared =
       files.length === 1 && files[0].precision === 'fp32'
         ? undefined
-        : new SharedReads(files.length, signal, fed);
+        : new SharedReads(files.length, signal, hashes.fed);
     const plans = await Promise.all(
       files.map((file) =>
-        planFile(model, shared ? shared.graph(graph) : graph, file, { ...options, task }, sha256),
+        planFile(model, shared ? shared.graph(graph) : graph, file, { ...options, task }, hashes),
       ),
     );
     const total = plans.reduce((sum, { bytes }) => sum + bytes, 0);
@@ -142,7 +140,7 @@ export async function exportFiles(
         signal,
         flush: options.flush,
         digest: options.digest,
-        sourceDigests: fed,
+        sourceDigests: hashes.fed,
         ...(files.length > 1 && { bufferBytes: MANY_BUFFER_BYTES }),
         digestHere: files.length >= MANY_FILES,
         onProgress: (bytes) => {
@@ -156,7 +154,7 @@ export async function exportFiles(
     );
     try {
       const written = await Promise.all(writing);
-      const sourceSha256 = await sha256();
+      const sourceSha256 = await hashes.sha256();
       return written.map((each) => ({ ...each, sourceSha256 }));
     } catch (error) {
       // Writers wait for each other: when one fails, the others must not wait for ever.
@@ -165,7 +163,7 @@ export async function exportFiles(
       throw error;
     }
   } finally {
-    for (const digest of digests.values()) digest.abandon();
+    hashes.abandon();
   }
 }
 
@@ -182,7 +180,7 @@ async function planFile(
   graph: Graph,
   file: ExportedAs,
   options: ExportOptions,
-  sha256: () => Promise<ReadonlyMap<string, string>>,
+  hashes: SourceHashes,
 ): Promise<FilePlan> {
   const row = precision(file.precision);
   const keep = keepPlaces(options.keep ?? row.keep, model.config.depth);
@@ -192,11 +190,11 @@ async function planFile(
   const info = {
     producerVersion: options.toolVersion,
     metadata: [
-      ...metadata(model, options.toolVersion, links ? await sha256() : sha256),
+      ...(await metadata(model, options.toolVersion, hashes, links !== undefined)),
       ...taskMetadata(options.task),
       ...(options.dynamic ? [{ key: DYNAMIC_KEY, value: options.dynamic }] : []),
       ...(row.name === 'fp32' ? [] : precisionMetadata(row.name, keep.places, reduceRange)),
-      ...(links ? [await linkMetadata(links.files, await sha256())] : []),
+      ...(links ? [await linkMetadata(links.files, await hashes.sha256())] : []),
     ],
   };
   const external =
@@ -247,59 +245,6 @@ function precisionMetadata(
   ];
 }
 
-type AnyDigest = SourceDigest | FileDigest;
-
-function sourceDigests(model: BeitModel, { link }: ExportOptions): ReadonlyMap<ByteSource, AnyDigest> {
-  return new Map(
-    model.provenance.files.flatMap(({ source }): [ByteSource, AnyDigest][] => {
-      const begun = source.file && takeFileDigest(source.file.path);
-      if (link && !link.digest && source.size > QUICK_BYTES) {
-        begun?.abandon();
-        return [];
-      }
-      return [[source, begun ?? new SourceDigest(source)]];
-    }),
-  );
-}
-
-function fedDigest(entry: [ByteSource, AnyDigest]): entry is [ByteSource, SourceDigest] {
-  return entry[1] instanceof SourceDigest;
-}
-
-async function hexOf(source: ByteSource, digest: AnyDigest): Promise<string> {
-  if (digest instanceof SourceDigest) return await digest.hex();
-  const { hex, identity } = await digest.result();
-  if (identity !== (await source.file!.identity())) {
-    throw new FormatError(`${printable(basename(source.name))} was changed while it was read`, {
-      next: 'Wait until nothing writes to the file, then start again.',
-    });
-  }
-  return hex;
-}
-
-/** Digests of what was really read, held against what was stated about the files. */
-async function hashSources(
-  model: BeitModel,
-  digests: ReadonlyMap<ByteSource, AnyDigest>,
-): Promise<ReadonlyMap<string, string>> {
-  const found = new Map<string, string>();
-  for (const { name, source, sha256 } of model.provenance.files) {
-    const digest = digests.get(source);
-    if (!digest) {
-      if (sha256 !== undefined) found.set(name, sha256);
-      continue;
-    }
-    const hex = await hexOf(source, digest);
-    if (sha256 !== undefined && sha256 !== hex) {
-      throw new FormatError(`${printable(name)} has sha256 ${hex}; ${sha256} was stated for it`, {
-        next: 'The file is damaged: remove it (from the cache) and get it again.',
-      });
-    }
-    found.set(name, hex);
-  }
-  return found;
-}
-
 /** Classification goes without saying. */
 function taskMetadata(task: Task | undefined): MetadataEntry[] {
   return task === undefined || task.name === 'classify'
@@ -308,36 +253,20 @@ function taskMetadata(task: Task | undefined): MetadataEntry[] {
 }
 
 /** Where the model came from, readable by anybody who has the file (`metadata_props`). */
-function metadata(
+async function metadata(
   model: BeitModel,
   toolVersion: string,
-  sha256: ReadonlyMap<string, string> | (() => Promise<ReadonlyMap<string, string>>),
-): MetadataEntry[] {
-  const { provenance, config, resized, preprocessing, labels } = model;
-  const digests = (hex: ReadonlyMap<string, string>): string =>
-    JSON.stringify(
-      provenance.files.map(({ name, source }) => ({ name, bytes: source.size, sha256: hex.get(name) })),
-    );
-  const unknown = new Map(provenance.files.map(({ name }) => [name, '0'.repeat(64)]));
-  const entry = (key: string, value: string | undefined): MetadataEntry[] =>
-    value === undefined ? [] : [{ key: `convert_beit.${key}`, value }];
-  return [
-    ...entry('version', toolVersion),
-    ...entry('source', provenance.id),
-    ...entry('source_commit', provenance.commit),
-    ...entry('source_layout', provenance.layout),
-    ...entry('source_container', provenance.container),
-    ...entry('beit_version', provenance.version?.toString()),
-    ...entry('config', JSON.stringify(config)),
-    ...(resized ? [{ key: RESIZE_RECORD, value: resizeRecord(resized, config) }] : []),
-    ...entry('preprocessing', JSON.stringify(preprocessing)),
-    ...entry('labels', labels ? JSON.stringify(labels) : undefined),
-    {
-      key: 'convert_beit.source_files',
-      // Linked weights don't pass by: what is known of them is known now.
-      ...(typeof sha256 !== 'function'
-        ? { value: digests(sha256) }
-        : { value: digests(unknown), final: async () => digests(await sha256()) }),
-    },
-  ];
+  hashes: SourceHashes,
+  linked: boolean,
+): Promise<MetadataEntry[]> {
+  const { files } = model.provenance;
+  const entries = provenanceEntries(model, toolVersion).map(([key, value]) => ({ key, value }));
+  // Linked weights don't pass by: what is known of them is known now.
+  const last = linked
+    ? { value: sourceFilesValue(files, await hashes.sha256()) }
+    : {
+        value: sourceFilesValue(files, undefined),
+        final: async () => sourceFilesValue(files, await hashes.sha256()),
+      };
+  return [...entries, { key: SOURCE_FILES_KEY, ...last }];
 }

@@ -24,6 +24,9 @@ import type { ParityReport } from './verify/report.js';
 import type { Truth } from './verify/verify.js';
 import { VERSION } from './version.js';
 
+/** Of a file that nobody checked. */
+export const SKIPPED: ParityReport = { verdict: 'skipped', checks: [], inputs: [], seconds: 0 };
+
 export interface Measured {
   readonly parity: ParityReport;
   /** all logits, where they could be had */

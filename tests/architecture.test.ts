@@ -27,7 +27,7 @@ function importsOf(file: string): string[] {
 function floor(file: string): number {
   const [folder] = file.split('/');
   if (folder === 'cli' || file === 'index.ts') return 3;
-  if (folder === 'release' || FLOOR_2.includes(file)) return 2;
+  if (folder === 'release' || folder === 'verbs' || FLOOR_2.includes(file)) return 2;
   if (STAGES.includes(folder)) return 1;
   return 0;
 }

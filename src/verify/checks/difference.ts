@@ -1,6 +1,7 @@
 /**
  * A tensor's bytes are not the source's: which of the usual mistakes gives exactly these?
  */
+import { dtype as dtypeRow } from '../../dtype.js';
 import { byteLength, readFloat32, type StateDict, type Tensor } from '../../tensor.js';
 import { asFloat32 } from '../../tensor.js';
 import type { OnnxInitializer } from '../onnx-file.js';
@@ -25,7 +26,9 @@ export async function explainDifference(
   if (parts) return parts;
   if (isTransposed(source.shape, expected, found)) return 'transposed in the file';
   for (const [other, tensor] of tensors) {
-    if (other === name || byteLength(asFloat32(tensor)) !== byteLength(source)) continue;
+    // A BatchNorm's counter is in the file, and no weight.
+    if (other === name || !dtypeRow(tensor.dtype).weight) continue;
+    if (byteLength(asFloat32(tensor)) !== byteLength(source)) continue;
     if (equal(await readFloat32(tensor), found)) return `holds ${other} in the file`;
   }
   return undefined;

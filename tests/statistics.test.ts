@@ -1,10 +1,12 @@
 import { describe, expect, it } from 'vitest';
-import { complexity, inventory } from '../src/beit.js';
+import { complexity, inventory, isStatistic, type BeitConfig } from '../src/beit.js';
 import { catalog } from '../src/convert/catalog.js';
+import { loadModel } from '../src/convert/load.js';
 import { moduleTree, type ModuleCost } from '../src/modules.js';
 import { groupOf, tensorStatistics, weightStatistics } from '../src/statistics.js';
 import { bytesOf, elementCount, memoryTensor, type Tensor } from '../src/tensor.js';
-import { GOLDEN_CASES, goldenConfig } from './convert/goldens.js';
+import { GOLDEN_CASES, goldenConfig, goldenPath } from './convert/goldens.js';
+import { TASK_CASES } from './support/tasks.js';
 
 const tensor = (...values: number[]): Tensor =>
   memoryTensor('F32', [values.length], bytesOf(Float32Array.from(values)));
@@ -116,16 +118,36 @@ describe('moduleTree', () => {
       ? value(node)
       : node.children.reduce((total, child) => total + sum(child, value) * (child.times ?? 1), 0);
 
-  it.each([
+  const CONFIGS = [
     ...GOLDEN_CASES.map((name) => [name, goldenConfig(name)] as const),
     ...catalog().flatMap(({ name, config }) => (config ? [[name, config] as const] : [])),
-  ])('%s: leaves and branches add up to what complexity says', (_, config) => {
+  ];
+
+  it.each(CONFIGS)('%s: leaves and branches add up to what complexity says', (_, config) => {
+    addsUp(config);
+  });
+
+  it.each(TASK_CASES.map((each) => [each.name, each] as const))('also of other kinds: %s', async (_, of) => {
+    const model = await loadModel(goldenPath(of.folder, `${of.file}.safetensors`), { hints: of.hints });
+    addsUp(model.config);
+    await model.close();
+  });
+
+  it('a segmentation model has its pyramid and heads, and no norm that is not there', async () => {
+    const model = await loadModel(goldenPath('segmentation', 'hf.safetensors'));
+    const names = moduleTree(model.config).children.map(({ name }) => name);
+    expect(names).toEqual(['patch_embed', 'cls_token', 'layers', 'pyramid', 'decode_head', 'auxiliary_head']);
+    await model.close();
+  });
+
+  function addsUp(config: BeitConfig): void {
     const tree = moduleTree(config);
     const { parameters, flops } = complexity(config);
     expect({ parameters: tree.parameters, flops: tree.flops }).toEqual({ parameters, flops });
+    const shapes = [...inventory(config)].filter(([name]) => !isStatistic(name));
     expect(sum(tree, (of) => of.parameters)).toBe(
-      [...inventory(config).values()].reduce((total, shape) => total + elementCount(shape), 0),
+      shapes.reduce((total, [, shape]) => total + elementCount(shape), 0),
     );
     expect(sum(tree, (of) => of.flops)).toBe(flops);
-  });
+  }
 });

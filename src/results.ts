@@ -1,6 +1,7 @@
 /**
  * What the verbs take and what they return, and how it is summed up.
  */
+import type { Env } from './env.js';
 import { basename, join } from 'node:path';
 import { complexity, type BeitConfig } from './beit.js';
 import type { CheckpointDiff } from './convert/diff.js';
@@ -24,7 +25,7 @@ export interface CommonOptions {
   readonly onProgress?: OnProgress;
   /** one sentence a person should know, as soon as it is known */
   readonly onNote?: (text: string) => void;
-  readonly env?: Readonly<Record<string, string | undefined>>;
+  readonly env?: Env;
 }
 
 /** How the source is read. */
@@ -169,6 +170,8 @@ export interface WeightsOutput extends FileSummary {
   readonly tensors: number;
   /** index buffers, which the layout's own files have and which are rebuilt */
   readonly buffers: number;
+  /** zeros that the layout cannot be without and the source does not have */
+  readonly added: number;
   /** what was left out on request, in the source's names */
   readonly dropped: readonly string[];
   /** every file, when a folder was written */
@@ -329,6 +332,7 @@ export function weightsSummary(
     layout: expressed.layout.name,
     tensors: expressed.tensors.size,
     buffers: expressed.buffers.size,
+    added: expressed.added.length,
     dropped: expressed.dropped,
     ...(plan.folder && { files: written.files.map(placed) }),
   };

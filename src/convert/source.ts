@@ -1,4 +1,5 @@
 /** `--src`: its grammar, and how it becomes a file. */
+import type { Env } from '../env.js';
 import { stat } from 'node:fs/promises';
 import { basename } from 'node:path';
 import type { ByteSource } from '../bytes.js';
@@ -187,7 +188,7 @@ async function resolveRow(row: CatalogRow, options: ResolveOptions): Promise<Res
  * A published file's address, or the same below `CONVERT_BEIT_MIRROR` (for networks that reach neither GitHub nor
  * OpenMMLab, and for tests): `<mirror>/<host>/<path>`.
  */
-function mirrored(url: string, env: NodeJS.ProcessEnv = process.env): string {
+function mirrored(url: string, env: Env = process.env): string {
   const mirror = env.CONVERT_BEIT_MIRROR;
   if (!mirror) return url;
   if (!/^https?:\/\//i.test(mirror) || parseAddress(mirror).kind !== 'url') {

@@ -4,6 +4,7 @@
  * @see mmpretrain `tools/model_converters/publish_model.py` and `configs/beit/metafile.yml`:
  *   `beit-base_3rdparty_in1k_20221114-c0a4df23.pth`, the first eight hex digits of the file's sha256
  */
+import type { Env } from '../env.js';
 import { UsageError, printable } from '../errors.js';
 
 /** `<model>_3rdparty_in1k[_<dtype>]_<date>-<hash>.onnx` */
@@ -26,7 +27,7 @@ export function openmmlabName(
  * @returns `undefined` when the environment names none
  * @throws UsageError when it names what is no moment
  */
-export function sourceDateEpoch(env: NodeJS.ProcessEnv): number | undefined {
+export function sourceDateEpoch(env: Env): number | undefined {
   const text = env['SOURCE_DATE_EPOCH'];
   if (text === undefined || text === '') return undefined;
   if (!/^\d{1,11}$/.test(text)) {

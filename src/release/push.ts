@@ -2,6 +2,7 @@
  * A folder onto the hub, in one commit: the repository is created if it is missing, files that are there already stay
  * as they are, and nothing is visible before all of it is.
  */
+import type { Env } from '../env.js';
 import { createHash } from 'node:crypto';
 import { createReadStream } from 'node:fs';
 import { join } from 'node:path';
@@ -13,7 +14,7 @@ import { retryingFetch } from './push-fetch.js';
 import type { ReleasedFile } from './record.js';
 
 export interface PushOptions {
-  readonly env?: NodeJS.ProcessEnv;
+  readonly env?: Env;
   readonly private?: boolean;
   /** as a pull request instead of a commit to `main` */
   readonly pullRequest?: boolean;

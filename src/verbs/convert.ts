@@ -3,6 +3,7 @@ import { constants } from 'node:fs';
 import { copyFile, link } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
 import type { ResolvedSource } from '../convert/source.js';
+import { refuseOtherEnding } from '../convert/writers/container.js';
 import { prepareDigest } from '../digest.js';
 import { dynamicMethod, requireDynamic } from '../dynamic-size.js';
 import { ParityError, listNames } from '../errors.js';
@@ -48,6 +49,7 @@ export async function convert(options: ConvertOptions, watch?: Watch): Promise<C
     const clock = stopwatch();
     const verifying = options.verify ?? true;
     if (verifying) (await import('../verify/runtime.js')).requireRuntime();
+    refuseOtherEnding(options.out);
     const precisions = planPrecisions(options);
     const dynamic = dynamicMethod(options);
     await checkReports(options);

@@ -241,6 +241,7 @@ export const WRITTEN: WeightsResult = {
     layout: 'transformers',
     tensors: 223,
     buffers: 12,
+    added: 0,
     dropped: ['cls_pt_layers.0.gamma_1'],
     files: [
       { path: '/models/hf/config.json', bytes: 600, sha256: 'ef'.repeat(32) },

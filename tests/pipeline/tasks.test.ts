@@ -1,4 +1,5 @@
 /** Every task through the whole pipeline: written, verified, and verified again from what the file says of itself. */
+import { existsSync } from 'node:fs';
 import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -44,6 +45,16 @@ describe.each(TASK_CASES.map((each) => [each.name, each] as const))('%s', (_, of
     for (const { noiseUnits } of parity.outputs!) expect(noiseUnits).toBeGreaterThan(0);
     const again = await verify({ ...source, model: out });
     expect(again.parity.outputs).toEqual(parity.outputs);
+  });
+});
+
+describe('the name of the file', () => {
+  it.each(['x.tflite', 'x.H5', 'x.zip'])('%s is not written', async (name) => {
+    const out = join(folder, name);
+    await expect(convert({ src: goldenPath('v1_cls', 'official.safetensors'), out })).rejects.toThrow(
+      'files are not written',
+    );
+    expect(existsSync(out)).toBe(false);
   });
 });
 

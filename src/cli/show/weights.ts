@@ -22,7 +22,7 @@ export function showWeights(result: WeightsResult, view: View): string[] {
   const own = source.resized ? 'the source’s, or what resizing it gives again' : 'the source’s';
   const checked =
     parity.verdict === 'passed'
-      ? `${style.green('passed')}: ${printable(basename(output.path), 300)} read back, every bit of every tensor is ${own}`
+      ? `${style.green('passed')}: ${printable(basename(output.path), 300)} read back, every bit of every tensor is ${own}${output.added > 0 ? `, but for ${output.added} of zeros that the layout cannot be without` : ''}`
       : style.yellow('not checked');
   const steps = [
     `read ${formatSeconds(seconds.read)}`,

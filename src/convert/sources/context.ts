@@ -1,4 +1,5 @@
 /** What every request of this folder needs: settings, a way to wait, the caller's signal. */
+import type { Env } from '../../env.js';
 import { setTimeout as delay } from 'node:timers/promises';
 import { throwIfStopped, type HttpContext } from './hub-http.js';
 import { hubSettings } from './hub-settings.js';
@@ -6,7 +7,7 @@ import { hubSettings } from './hub-settings.js';
 export interface NetworkOptions {
   readonly signal?: AbortSignal | undefined;
   /** where `HF_*` and `CONVERT_BEIT_CACHE` are read; `process.env` by default */
-  readonly env?: NodeJS.ProcessEnv | undefined;
+  readonly env?: Env | undefined;
   readonly fetch?: typeof fetch | undefined;
   /** longest silence of a server in milliseconds, 60 s by default */
   readonly silence?: number | undefined;

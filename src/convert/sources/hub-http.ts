@@ -121,7 +121,7 @@ export async function request(
 }
 
 /** All of a small answer; more than `limit` bytes are a failure. */
-export async function readAll(answered: Answer, limit: number): Promise<Buffer> {
+export async function readAll(answered: Answer, limit: number): Promise<Uint8Array> {
   const parts: Uint8Array[] = [];
   let total = 0;
   for await (const part of answered.chunks()) {

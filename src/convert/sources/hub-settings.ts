@@ -1,4 +1,5 @@
 /** The environment variables of `huggingface_hub`, read as it reads them (`huggingface_hub/constants.py`). */
+import type { Env } from '../../env.js';
 import { readFile } from 'node:fs/promises';
 import { homedir } from 'node:os';
 import { join } from 'node:path';
@@ -20,7 +21,7 @@ const HUB = 'https://huggingface.co';
  * `HF_ENDPOINT`, `HF_TOKEN` (else the token file), `HF_HUB_OFFLINE`, `HF_HOME`, `HF_HUB_CACHE` and their older names.
  * @throws UsageError when one is set to what cannot be used; a token is never quoted
  */
-export async function hubSettings(env: NodeJS.ProcessEnv = process.env): Promise<HubSettings> {
+export async function hubSettings(env: Env = process.env): Promise<HubSettings> {
   const home = env.HF_HOME || join(env.XDG_CACHE_HOME || join('~', '.cache'), 'huggingface');
   const cache = env.HF_HUB_CACHE || env.HUGGINGFACE_HUB_CACHE || join(home, 'hub');
   return {
@@ -36,7 +37,7 @@ function isTrue(value: string | undefined): boolean {
 }
 
 /** `~` and `$NAME`, as Python's `expanduser` and `expandvars`. */
-function expand(path: string, env: NodeJS.ProcessEnv): string {
+function expand(path: string, env: Env): string {
   const user = env.HOME || env.USERPROFILE || homedir();
   const atHome =
     path === '~' || path.startsWith('~/') || path.startsWith('~\\') ? user + path.slice(1) : path;
@@ -45,7 +46,7 @@ function expand(path: string, env: NodeJS.ProcessEnv): string {
   });
 }
 
-function endpointOf(env: NodeJS.ProcessEnv): string {
+function endpointOf(env: Env): string {
   const text = (env.HF_ENDPOINT || HUB).trim();
   let url: URL;
   try {
@@ -75,7 +76,7 @@ function endpointOf(env: NodeJS.ProcessEnv): string {
   return url.href.replace(/\/+$/, '');
 }
 
-async function tokenOf(env: NodeJS.ProcessEnv, file: string): Promise<string | undefined> {
+async function tokenOf(env: Env, file: string): Promise<string | undefined> {
   if (isTrue(env.HF_HUB_DISABLE_IMPLICIT_TOKEN)) return undefined;
   const given = (env.HF_TOKEN || env.HUGGING_FACE_HUB_TOKEN || '').trim();
   const token = given || (await readFile(file, 'utf8').catch(() => '')).trim();

@@ -5,6 +5,7 @@
  * The folder is `CONVERT_BEIT_CACHE`, else `convert-beit` in the system's folder for caches. It is not the hub's: there
  * a name is a commit and a blob id, which an address does not have.
  */
+import type { Env } from '../../env.js';
 import { createHash } from 'node:crypto';
 import { readFile, readdir, rename, rm, stat, writeFile } from 'node:fs/promises';
 import { homedir } from 'node:os';
@@ -15,7 +16,7 @@ import { isRepoFile } from './hub-names.js';
 export const CACHE_VARIABLE = 'CONVERT_BEIT_CACHE';
 
 /** Folder of all downloads. */
-export function downloadFolder(env: NodeJS.ProcessEnv = process.env, platform = process.platform): string {
+export function downloadFolder(env: Env = process.env, platform = process.platform): string {
   const home = env.HOME || env.USERPROFILE || homedir();
   if (env[CACHE_VARIABLE]) return env[CACHE_VARIABLE];
   if (env.XDG_CACHE_HOME) return join(env.XDG_CACHE_HOME, 'convert-beit');

@@ -18,6 +18,8 @@ export interface Expressed {
   readonly weights: StateDict;
   /** index buffers among `tensors`, by canonical name */
   readonly buffers: StateDict;
+  /** canonical names of what the model does not have and the layout cannot be without: zeros */
+  readonly added: readonly string[];
   /** source names of what was left out on request */
   readonly dropped: readonly string[];
   /** one sentence per thing that is not in the source, or that a loader must be told */
@@ -61,7 +63,9 @@ export async function express(
       both.set(buffer, index);
     }
   }
-  return { layout, tensors: invertLayout(layout, both), weights, buffers, dropped, notes };
+  const own = config.qvBias || config.qkvBias;
+  const added = own ? [] : [...weights.keys()].filter((name) => /\.attn\.[qv]_bias$/.test(name));
+  return { layout, tensors: invertLayout(layout, both), weights, buffers, added, dropped, notes };
 }
 
 /** A tensor as the layout's rules take it: nearly always itself. */

@@ -445,6 +445,7 @@ describe('what a loader must be told', () => {
     const notes: string[] = [];
     const result = await write(name, 'official', 'out.pth', to, { onNote: (note) => notes.push(note) });
     expect(result.notes.join()).toMatch(expected);
+    expect(result.output.added).toBe(name === 'v2_no_qkv_bias' ? 4 : 0);
     expect(notes).toEqual(expect.arrayContaining([...result.notes]));
   });
 

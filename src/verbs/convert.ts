@@ -45,7 +45,8 @@ export type Watch = (file: Reported & { readonly output: OutputSummary }) => Pro
  * @throws InputError, NetworkError, UsageError, EnvironmentError, ParityError (with the report), InterruptedError
  */
 export async function convert(options: ConvertOptions, watch?: Watch): Promise<ConvertResult> {
-  return await interruptible(options.signal, async () => {
+  const placed: string[] = [];
+  const work = async (): Promise<ConvertResult> => {
     const clock = stopwatch();
     const verifying = options.verify ?? true;
     if (verifying) (await import('../verify/runtime.js')).requireRuntime();
@@ -99,7 +100,13 @@ export async function convert(options: ConvertOptions, watch?: Watch): Promise<C
       }
       const write = clock.lap();
       const source = sourceSummary(model, exported[0].sourceSha256);
-      const written = await publishAll(targets, exported, { model, source, resolved, task }, options, watch);
+      const written = await publishAll(
+        targets,
+        exported,
+        { model, source, resolved, task, placed },
+        options,
+        watch,
+      );
       const verify = clock.lap();
       return {
         source,
@@ -112,7 +119,8 @@ export async function convert(options: ConvertOptions, watch?: Watch): Promise<C
       await model?.close();
       for (const target of targets) await target.discard();
     }
-  });
+  };
+  return await interruptible(options.signal, work, placed);
 }
 
 /** Every file that is good gets its name; when one is not, the others keep theirs and the error says so. */
@@ -124,6 +132,8 @@ async function publishAll(
     readonly source: SourceSummary;
     readonly resolved: ResolvedSource;
     readonly task: Task;
+    /** names of what has its place, told as it happens */
+    readonly placed: string[];
   },
   options: ConvertOptions,
   watch?: Watch,
@@ -160,6 +170,7 @@ async function publishAll(
     }
     options.signal?.throwIfAborted();
     await target.publish([...(each.data ? [basename(each.data.path)] : []), basename(each.model.path)]);
+    of.placed.push(basename(target.path));
     await tell();
     written.push({ output, parity: measured.parity });
   }

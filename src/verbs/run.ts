@@ -1,13 +1,27 @@
 /** What every verb needs around its work: one meaning of an abort, a clock, the memory it took. */
-import { InterruptedError } from '../errors.js';
+import { InterruptedError, listNames } from '../errors.js';
 
-/** An abort, wherever it surfaces, is one thing to the caller. */
-export async function interruptible<T>(signal: AbortSignal | undefined, work: () => Promise<T>): Promise<T> {
+/**
+ * An abort, wherever it surfaces, is one thing to the caller.
+ *
+ * @param written names of what has its place already
+ */
+export async function interruptible<T>(
+  signal: AbortSignal | undefined,
+  work: () => Promise<T>,
+  written: readonly string[] = [],
+): Promise<T> {
   try {
     signal?.throwIfAborted();
     return await work();
   } catch (error) {
-    if (signal?.aborted) throw new InterruptedError('interrupted; nothing was written', { cause: error });
+    if (signal?.aborted) {
+      const what =
+        written.length === 0
+          ? 'nothing was'
+          : `${listNames(written, 9)} ${written.length === 1 ? 'was' : 'were'}`;
+      throw new InterruptedError(`interrupted; ${what} written`, { cause: error });
+    }
     throw error;
   }
 }

@@ -6,11 +6,14 @@ import fc from 'fast-check';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { inventory } from '../../src/beit.js';
 import { loadModel, type LoadOptions } from '../../src/convert/load.js';
+import { openCheckpoint } from '../../src/convert/open.js';
 import { resizeModel } from '../../src/convert/resize/model.js';
 import { UsageError } from '../../src/errors.js';
 import type { BeitModel } from '../../src/model.js';
 import { RESIZE_METHODS, type ResizeMethod, type ResizeRequest } from '../../src/resizing.js';
-import { byteLength, readBytes, readFloat64 } from '../../src/tensor.js';
+import { resolveTask } from '../../src/task.js';
+import { byteLength, readBytes, readFloat32, readFloat64 } from '../../src/tensor.js';
+import { expectOutputs } from '../../src/verify/expected.js';
 import { runOracle } from '../../src/verify/oracle.js';
 import { difference, largest, randomModel, SMALL, tensorOf } from '../verify/oracle-model.js';
 import { GOLDEN_HINTS, goldenPath } from './goldens.js';
@@ -178,6 +181,24 @@ describe('resizeModel', () => {
       'positions resized from 8×8 to 12×12 patches (unilm: geometric spacing and cubic spline; absolute positions bicubic)',
       'a resized model is where fine-tuning begins: published accuracies belong to the original size',
     ]);
+  });
+
+  it('pads an mmpretrain model’s image to whole patches, as mmpretrain does', async () => {
+    const path = goldenPath('mm_corner_pad', 'mmpretrain.safetensors');
+    const [model, io] = await Promise.all([
+      loadModel(path, { imageSize: [30, 31] }),
+      openCheckpoint(goldenPath('mm_corner_pad', 'io.safetensors')),
+    ]);
+    expect(model.config).toMatchObject({ imageSize: [30, 31], window: [8, 8] });
+    expect(model.notes.join()).toContain(
+      'zeros follow at the bottom and the right, up to 32×32 (as in mmpretrain)',
+    );
+    const task = resolveTask(model.config, { outTypes: ['avg_featmap'] });
+    const pixels = await readFloat32(io.tensors.get('input')!);
+    const [{ values }] = await expectOutputs(model, task, { pixels, batch: 1 });
+    const expected = await readFloat32(io.tensors.get('avg_featmap.0')!);
+    expect(Math.max(...expected.map((value, i) => Math.abs(value - values[i])))).toBeLessThan(1e-5);
+    await Promise.all([model.close(), io.close()]);
   });
 
   it('keeps what an image of the same number of patches needs', async () => {

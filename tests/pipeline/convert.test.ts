@@ -132,6 +132,22 @@ describe('convert', () => {
     expect((await readdir(folder)).sort()).toEqual(['model.onnx', 'weights.safetensors']);
   });
 
+  it('says which files have their places when interrupted between them', async () => {
+    const out = join(folder, 'model.onnx');
+    const stop = new AbortController();
+    const attempt = convert({
+      ...(await source('v1_cls')),
+      out,
+      precisions: ['fp32', 'q8'],
+      signal: stop.signal,
+      onProgress: ({ phase, label }) => {
+        if (phase === 'runtime' && label.includes('quantized')) stop.abort();
+      },
+    });
+    await expect(attempt).rejects.toThrow('interrupted; model.onnx was written');
+    expect((await readdir(folder)).sort()).toEqual(['model.onnx', 'weights.safetensors']);
+  });
+
   it('replaces a file only with a good one, or not at all', async () => {
     const out = join(folder, 'model.onnx');
     await writeFile(out, 'old');

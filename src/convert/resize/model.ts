@@ -10,7 +10,7 @@ import { bytesOf, describeTensor, elementCount, readFloat64, type Tensor } from 
 import { resample, type AxisMap, type AxisRule } from './axis.js';
 import { resizeKernels } from './kernel.js';
 import { requireMethod, type Method } from './methods.js';
-import { resizedConfig, uncovered } from './sizes.js';
+import { remainder, resizedConfig } from './sizes.js';
 
 const TABLE = '.relative_position_bias_table';
 const POSITIONS = 'backbone.pos_embed';
@@ -31,7 +31,8 @@ type Window = readonly [number, number];
 export function resizeModel(model: BeitModel, request: ResizeRequest): BeitModel {
   const { config } = model;
   const method = request.method ?? DEFAULT_RESIZE_METHOD;
-  const to = resizedConfig(config, request);
+  // mmcv `PatchEmbed` pads; unilm, timm and transformers leave the rest out.
+  const to = resizedConfig(config, request, model.provenance.layout === 'mmpretrain');
   if (to === config) {
     const size = `${config.imageSize.join('×')} with patches of ${config.patchSize}`;
     return { ...model, notes: [...model.notes, `the image size is ${size} already: nothing is resized`] };
@@ -207,7 +208,7 @@ function notes(model: BeitModel, to: BeitConfig, method: string, { what }: Metho
     );
   }
   out.push('a resized model is where fine-tuning begins: published accuracies belong to the original size');
-  const lost = uncovered(to);
+  const lost = remainder(to);
   if (lost !== undefined) out.push(lost);
   return out;
 }

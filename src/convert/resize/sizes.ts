@@ -13,9 +13,11 @@ const MOST_PATCHES = 10_000;
 /**
  * The config at the wanted size; the same object when nothing changes.
  *
+ * @param pads images are padded to whole patches (mmpretrain) instead of cut to them
+ *
  * @throws UsageError for sizes that no model can have
  */
-export function resizedConfig<C extends BeitConfig>(config: C, request: ResizeRequest): C {
+export function resizedConfig<C extends BeitConfig>(config: C, request: ResizeRequest, pads: boolean): C {
   const imageSize = request.imageSize ?? config.imageSize;
   const patchSize = request.patchSize ?? config.patchSize;
   if (!imageSize.every((side) => isWhole(side, MOST_PIXELS))) {
@@ -30,7 +32,8 @@ export function resizedConfig<C extends BeitConfig>(config: C, request: ResizeRe
   }
   if (String(imageSize) === String(config.imageSize) && patchSize === config.patchSize) return config;
   const [height, width] = imageSize;
-  const window = [Math.floor(height / patchSize), Math.floor(width / patchSize)] as const;
+  const whole = pads ? Math.ceil : Math.floor;
+  const window = [whole(height / patchSize), whole(width / patchSize)] as const;
   if (window[0] < 1 || window[1] < 1) {
     throw new UsageError(`an image of ${imageSize.join('×')} pixels has no whole patch of ${patchSize}`, {
       next: `The smallest image is ${patchSize}×${patchSize}.`,
@@ -44,15 +47,19 @@ export function resizedConfig<C extends BeitConfig>(config: C, request: ResizeRe
   return { ...config, imageSize: [height, width], patchSize, window };
 }
 
-/** What of the image no patch covers, as a sentence; `undefined` if nothing is lost. */
-export function uncovered({ imageSize, patchSize }: BeitConfig): string | undefined {
+/** How the image and whole patches differ, as a sentence; `undefined` if they don't. */
+export function remainder({ imageSize, patchSize, window }: BeitConfig): string | undefined {
   const [rows, columns] = imageSize.map((side) => side % patchSize);
   if (rows === 0 && columns === 0) return undefined;
+  const subject = `${imageSize.join('×')} pixels are no whole number of patches of ${patchSize}`;
+  if (window[0] * patchSize > imageSize[0] || window[1] * patchSize > imageSize[1]) {
+    return `${subject}: zeros follow at the bottom and the right, up to ${window.map((side) => side * patchSize).join('×')} (as in mmpretrain)`;
+  }
   const parts = [
     ...(rows > 0 ? [rows === 1 ? 'the last row' : `the last ${rows} rows`] : []),
     ...(columns > 0 ? [columns === 1 ? 'the last column' : `the last ${columns} columns`] : []),
   ];
-  return `${imageSize.join('×')} pixels are no whole number of patches of ${patchSize}: ${parts.join(' and ')} of pixels are not looked at (as in unilm, timm and transformers)`;
+  return `${subject}: ${parts.join(' and ')} of pixels are not looked at (as in unilm, timm and transformers)`;
 }
 
 function isWhole(value: number, most: number): boolean {

@@ -19,6 +19,7 @@ import { openCheckpoint } from '../../src/convert/open.js';
 import { bytesOf, memoryTensor, type StateDict } from '../../src/tensor.js';
 import { goldenPath } from './goldens.js';
 import {
+  UPSTREAM,
   MANIFESTS,
   digestOf,
   hollow,
@@ -46,20 +47,7 @@ afterAll(() => {
   rmSync(folder, { recursive: true });
 });
 
-/** cases with weights in the fixtures: the file, and the layouts that upstream's files exist in */
-const CASES = [
-  ['v1_cls', 'official', ['official', 'timm', 'transformers', 'mmpretrain']],
-  ['v1_abs_pos', 'official', ['official', 'timm', 'transformers', 'mmpretrain']],
-  ['v1_cls_pool', 'official', ['official', 'timm', 'transformers', 'mmpretrain']],
-  ['v1_shared_rel', 'official', ['official', 'timm', 'transformers', 'mmpretrain']],
-  ['mim_v1', 'official', ['official', 'transformers', 'mmpretrain']],
-  ['mim_v2_cls_pt', 'official', ['official', 'mmpretrain']],
-  ['mm_bias_true', 'mmpretrain', ['mmpretrain']],
-  ['mm_out_types', 'mmpretrain', ['mmpretrain']],
-  ['segmentation', 'hf', ['official', 'transformers']],
-] as const;
-
-const DIRECTIONS = CASES.flatMap(([name, file, layouts]) =>
+const DIRECTIONS = UPSTREAM.flatMap(([name, file, layouts]) =>
   layouts.map((target) => [name, file, target] as const),
 );
 

@@ -65,3 +65,16 @@ export function hollow(rows: LayoutRows): Map<string, Tensor> {
     ]),
   );
 }
+
+/** cases whose files upstream wrote: the golden's file, and the layouts upstream's files exist in */
+export const UPSTREAM = [
+  ['v1_cls', 'official', ['official', 'timm', 'transformers', 'mmpretrain']],
+  ['v1_abs_pos', 'official', ['official', 'timm', 'transformers', 'mmpretrain']],
+  ['v1_cls_pool', 'official', ['official', 'timm', 'transformers', 'mmpretrain']],
+  ['v1_shared_rel', 'official', ['official', 'timm', 'transformers', 'mmpretrain']],
+  ['mim_v1', 'official', ['official', 'transformers', 'mmpretrain']],
+  ['mim_v2_cls_pt', 'official', ['official', 'mmpretrain']],
+  ['mm_bias_true', 'mmpretrain', ['mmpretrain']],
+  ['mm_out_types', 'mmpretrain', ['mmpretrain']],
+  ['segmentation', 'hf', ['official', 'transformers']],
+] as const;

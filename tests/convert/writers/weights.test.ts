@@ -12,7 +12,7 @@ import { openCheckpoint } from '../../../src/convert/open.js';
 import { LayoutError, UsageError, convertWeights, diff, type WeightsOptions } from '../../../src/index.js';
 import { readBytes, type StateDict } from '../../../src/tensor.js';
 import { GOLDEN_CASES, GOLDEN_HINTS, goldenPath } from '../goldens.js';
-import { manifest, rowsOf } from '../manifest.js';
+import { UPSTREAM, manifest, rowsOf } from '../manifest.js';
 
 let folder: string;
 beforeEach(async () => {
@@ -63,18 +63,6 @@ async function contentOf(path: string): Promise<Awaited<ReturnType<typeof rowsOf
 
 const isIndex = (name: string): boolean => name.endsWith('relative_position_index');
 
-/** cases whose files upstream wrote: the source, and the layouts it can be in */
-const UPSTREAM = [
-  ['v1_cls', 'official', ['official', 'timm', 'transformers', 'mmpretrain']],
-  ['v1_abs_pos', 'official', ['official', 'timm', 'transformers', 'mmpretrain']],
-  ['v1_cls_pool', 'official', ['official', 'timm', 'transformers', 'mmpretrain']],
-  ['v1_shared_rel', 'official', ['official', 'timm', 'transformers', 'mmpretrain']],
-  ['mim_v1', 'official', ['official', 'transformers', 'mmpretrain']],
-  ['mim_v2_cls_pt', 'official', ['official', 'mmpretrain']],
-  ['mm_bias_true', 'mmpretrain', ['mmpretrain']],
-  ['mm_out_types', 'mmpretrain', ['mmpretrain']],
-  ['segmentation', 'hf', ['official', 'transformers']],
-] as const;
 const FILES = UPSTREAM.flatMap(([name, file, layouts]) =>
   layouts.flatMap((to) => ['pth', 'safetensors'].map((ending) => [name, to, ending, file] as const)),
 );

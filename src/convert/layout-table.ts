@@ -40,7 +40,7 @@ export function stacked(count: number): Op {
 /** `buffer`: no weight but a function of the config (an index); checked, then rebuilt. */
 export type Role = 'weight' | 'buffer';
 
-/** Names may hold one placeholder `{layer}`: a decimal number without leading zeros. */
+/** Names may hold one placeholder `{layer}` between dots: a decimal number without leading zeros. */
 export interface Rule {
   readonly source: readonly string[];
   readonly canonical: readonly string[];
@@ -91,27 +91,63 @@ export interface Claim {
   readonly layer: string | undefined;
 }
 
+/** Where a pattern stands in a table. */
+interface Place {
+  readonly rule: Rule;
+  readonly position: number;
+  /** rules above it win */
+  readonly row: number;
+}
+
+/** One side of a table, to look names up in. */
+interface Index {
+  readonly names: Map<string, Place>;
+  /** names with a placeholder */
+  readonly patterns: Map<string, Place>;
+  /** the most parts between dots that a pattern has: hostile names have more */
+  parts: number;
+}
+
+/** A file's names are looked up in every table of every layout to see whose they are: a table is read once. */
+const indices = new WeakMap<Table, Record<'source' | 'canonical', Index>>();
+
+function indexOf(table: Table, side: 'source' | 'canonical'): Index {
+  let both = indices.get(table);
+  if (!both)
+    indices.set(table, (both = { source: index(table, 'source'), canonical: index(table, 'canonical') }));
+  return both[side];
+}
+
+function index(table: Table, side: 'source' | 'canonical'): Index {
+  const found: Index = { names: new Map(), patterns: new Map(), parts: 0 };
+  for (const [row, rule] of table.rules.entries()) {
+    for (const [position, name] of rule[side].entries()) {
+      const parts = name.split('.');
+      const places = parts.includes(PLACEHOLDER) ? found.patterns : found.names;
+      if (!places.has(name)) places.set(name, { rule, position, row });
+      found.parts = Math.max(found.parts, parts.length);
+    }
+  }
+  return found;
+}
+
 /** The rule that knows this name (without prefix). */
 export function claim(
   table: Table,
   name: string,
   side: 'source' | 'canonical' = 'source',
 ): Claim | undefined {
-  for (const rule of table.rules) {
-    for (const [position, pattern] of rule[side].entries()) {
-      const at = pattern.indexOf(PLACEHOLDER);
-      if (at < 0) {
-        if (pattern === name) return { rule, position, layer: undefined };
-        continue;
-      }
-      const tail = pattern.length - at - PLACEHOLDER.length;
-      if (name.length <= at + tail || !name.startsWith(pattern.slice(0, at))) continue;
-      if (tail > 0 && !name.endsWith(pattern.slice(-tail))) continue;
-      const layer = name.slice(at, name.length - tail);
-      if (LAYER_NUMBER.test(layer)) return { rule, position, layer };
-    }
+  const { names, patterns, parts: most } = indexOf(table, side);
+  let best = names.get(name);
+  let layer: string | undefined;
+  const parts = name.split('.', most + 1);
+  if (parts.length > most) return undefined;
+  for (const [i, part] of parts.entries()) {
+    if (!LAYER_NUMBER.test(part)) continue;
+    const place = patterns.get(parts.with(i, PLACEHOLDER).join('.'));
+    if (place && (!best || place.row < best.row)) [best, layer] = [place, part];
   }
-  return undefined;
+  return best && { rule: best.rule, position: best.position, layer };
 }
 
 /** A rule's names on one side, for one layer. */

@@ -8,6 +8,7 @@ import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import {
   applyLayout,
+  claim,
   detectLayout,
   invertLayout,
   wrapperPrefix,
@@ -93,6 +94,25 @@ describe('tables against upstream’s files', () => {
       expect(await digestOf(hf.get(name)!)).toBe(rows.get('transformers')!.get(name)![2]);
     }
     await checkpoint.close();
+  });
+});
+
+describe('names in a table', () => {
+  const [table] = layoutOf('official').tables;
+  const norm = { rule: { canonical: ['backbone.layers.{layer}.ln1.weight'] }, position: 0, layer: '11' };
+
+  it.each([
+    ['blocks.11.norm1.weight', norm],
+    ['cls_token', { rule: { canonical: ['backbone.cls_token'] }, layer: undefined }],
+  ])('%s', (name, expected) => {
+    expect(claim(table, name)).toMatchObject(expected);
+  });
+
+  it.each([
+    ...['blocks.{layer}.norm1.weight', 'blocks.011.norm1.weight', 'blocks.1e1.norm1.weight'],
+    ...['blocks..norm1.weight', 'blocks.1.2.norm1.weight', 'constructor', '', `${'0.'.repeat(500_000)}0`],
+  ])('%.40s is nobody’s', (name) => {
+    expect(claim(table, name)).toBeUndefined();
   });
 });
 

@@ -2,6 +2,9 @@
 //
 //   npm run bench -- graph                       base at 224, all precisions, batch 1 and 8, 1 and 2 threads
 //   npm run bench -- graph --python PATH         also timm's torch.onnx.export, made and measured in the same run
+//   … --python PATH --peers timm,transformers,official --unilm CLONE     and those of others (official: of microsoft/unilm)
+//   … --python PATH --quantized quantized,q4                            and those quantised as files on the hub are
+//   npm run bench -- graph --only fp32,int8      these precisions only; the bound and peers are always there
 //   npm run bench -- graph --rounds 5 --batches 1 --threads 2
 //   npm run bench -- graph --threads=             conversion and loading only
 //
@@ -29,9 +32,14 @@ const { values: args } = parseArgs({
     batches: { type: 'string', default: '1,8' },
     threads: { type: 'string', default: '1,2' },
     python: { type: 'string' },
+    peers: { type: 'string', default: 'timm' },
+    unilm: { type: 'string' },
+    quantized: { type: 'string' },
+    only: { type: 'string' },
   },
 });
 const list = (text) => (text === '' ? [] : text.split(',').map(Number));
+const precisions = args.only?.split(',') ?? [...PRECISIONS.keys()];
 
 /** Peers' latency at batch 1, 2 threads, against timm's float32 export = 1 (recorded; `/docs/precisions.md`). */
 const RECORDED = { bound: 0.95, fp32: 1, fp16: 1.1, int8: 0.37, quantized: 0.69, q4: 1.12 };
@@ -128,28 +136,39 @@ try {
     models.set(name, path);
     made.push({ name, ms, peak: JSON.parse(stdout).peakMemoryBytes / 2 ** 20 });
   };
-  for (const name of PRECISIONS.keys()) convert(name, `${name}.onnx`, '--dtype', name);
+  for (const name of precisions) convert(name, `${name}.onnx`, '--dtype', name);
   convert('fp32 --external-data', 'external.onnx', '--external-data');
   convert('fp32 --link', 'linked.onnx', '--link');
-  const all = run(process.execPath, [
-    ...[cli, '--src', beside, '--out', join(work, 'all.onnx'), '--no-verify', '--json'],
-    ...['--dtype', [...PRECISIONS.keys()].join(',')],
-  ]);
-  made.push({
-    name: 'all seven at once',
-    ms: all.ms,
-    peak: JSON.parse(all.stdout).peakMemoryBytes / 2 ** 20,
-  });
+  if (!args.only) {
+    convert('all seven at once', 'all.onnx', '--dtype', precisions.join(','));
+    models.delete('all seven at once');
+  }
   models.set('bound', join(work, 'bound.onnx'));
   await writeBound(source, models.get('bound'));
-  if (args.python) {
-    models.set('timm', join(work, 'timm.onnx'));
-    run(args.python, [join(root, 'scripts/crosscheck/peer_export.py'), '--out', models.get('timm')]);
+  const peers = args.python ? args.peers.split(',') : [];
+  for (const peer of peers) {
+    const path = join(work, `${peer}.onnx`);
+    const { ms, stdout } = run(args.python, [
+      ...[join(root, 'scripts/crosscheck/peer_export.py'), '--model', peer, '--out', path],
+      ...(args.unilm ? ['--unilm', args.unilm] : []),
+    ]);
+    models.set(peer, path);
+    made.push({ name: peer, ms, peak: JSON.parse(stdout.trim().split('\n').at(-1)).peakMiB });
+    for (const form of args.quantized?.split(',') ?? []) {
+      const name = `${peer} ${form}`;
+      const out = join(work, `${peer}_${form}.onnx`);
+      const script = join(root, 'scripts/crosscheck/peer_quantize.py');
+      const { ms } = run(args.python, [script, path, '--to', form, '--out', out]);
+      models.set(name, out);
+      made.push({ name, ms, peak: NaN });
+    }
   }
-  const reference = args.python ? 'timm' : 'bound';
+  const reference = peers[0] ?? 'bound';
 
   console.log(`load average ${loadavg()[0].toFixed(1)} at the start; ratios to ${reference}`);
-  console.log(`\nconversion, --no-verify --json, once each\n  ${'what'.padEnd(24)}       ms  peak MiB`);
+  console.log(
+    `\nconversion, --no-verify --json, and peers’ exports, once each\n  ${'what'.padEnd(24)}       ms  peak MiB`,
+  );
   for (const { name, ms, peak } of made)
     console.log(`  ${name.padEnd(24)} ${number(ms, 0)} ${number(peak, 0)}`);
 
@@ -201,7 +220,7 @@ try {
     for (const [name, path] of models)
       loads.get(name).push(JSON.parse(run(process.execPath, ['-e', LOADER, path]).stdout));
   }
-  const single = args.python ? 'timm' : 'fp32';
+  const single = peers[0] ?? 'fp32';
   console.log(
     `\nsession load, 2 threads, 3 rounds in fresh processes, load average ${loadavg()[0].toFixed(1)}`,
   );

@@ -109,7 +109,7 @@ export function shard(value: string): readonly [number, number] {
 
 const make = (flags: string, description: string): CliOption => new CliOption(flags, description);
 
-/** Every option there is, in the order of the help texts. A function each: commander's options hold state. */
+/** Every option there is. A function each: commander’s options hold state. */
 export const OPTIONS = {
   src: () =>
     make('--src <source>', 'what to read: official, official:<name>, hf:<owner>/<repo>, https://…, or a path')

@@ -18,6 +18,7 @@ import {
   type Route,
 } from './preprocessing-routes.js';
 import { openFile } from './file-source.js';
+import { refuseNotOnnx } from './not-onnx.js';
 import { openOnnxFile, type OnnxFile, type OnnxPort } from './verify/onnx-file.js';
 
 export interface ClassifierOptions {
@@ -44,6 +45,7 @@ const FLOAT = 1;
  */
 export async function openClassifier(path: string, options: ClassifierOptions = {}): Promise<Classifier> {
   const name = printable(basename(path));
+  await refuseNotOnnx(path);
   const file = await openOnnxFile(path);
   const source = await openFile(path);
   try {

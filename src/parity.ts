@@ -87,7 +87,8 @@ export async function measure(
  */
 export function insist(parity: ParityReport, path: string, model: BeitModel, written?: Exported): void {
   if (parity.verdict !== 'failed' || parity.accepted) return;
-  const failed = parity.checks.filter(({ passed }) => !passed);
+  // What could not run says nothing of its own.
+  const failed = parity.checks.filter(({ passed, notRun }) => !passed && !notRun);
   throw new ParityError(
     `${basename(path)} does not reproduce ${model.provenance.id}: ${failed.map(({ detail }) => detail).join('; ')}`,
     parity,

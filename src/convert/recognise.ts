@@ -35,6 +35,8 @@ const starts =
 const is = (what: string, next?: string) => (): Recognised => ({ what, ...(next !== undefined && { next }) });
 const beginning = (text: string): string => printable(text.trim().replace(/\s+/g, ' '), 60);
 
+export const ALREADY_ONNX = 'an ONNX model already';
+
 /** First match wins. */
 const ROWS: readonly Row[] = [
   [({ size }) => size === 0, is('empty (0 bytes)', DOWNLOAD_AGAIN)],
@@ -80,7 +82,7 @@ const ROWS: readonly Row[] = [
     // ModelProto: ir_version is field 1, a varint; then producer_name (2) or the graph (7).
     ({ head, name }) =>
       (head[0] === 0x08 && head[1] < 32 && (head[2] === 0x12 || head[2] === 0x3a)) || name.endsWith('.onnx'),
-    is('an ONNX model already', 'Give the checkpoint it came from; convert-beit verify compares the two.'),
+    is(ALREADY_ONNX, 'Give the checkpoint it came from; convert-beit verify compares the two.'),
   ],
   [starts('GGUF'), is('a GGUF file', NEED_SAFETENSORS)],
   [starts('\u0093NUMPY'), is('a single NumPy array (.npy)', NEED_SAFETENSORS)],

@@ -3,6 +3,7 @@ import { basename } from 'node:path';
 import { sha256Of } from '../digest.js';
 import { printable } from '../errors.js';
 import type { BeitModel } from '../model.js';
+import { refuseNotOnnx } from '../not-onnx.js';
 import { checkReports, insist, measure, report } from '../parity.js';
 import { sourceSummary, type VerifyOptions, type VerifyResult } from '../results.js';
 import { interruptible, peakMemoryBytes, stopwatch } from './run.js';
@@ -13,6 +14,7 @@ export async function verify(options: VerifyOptions): Promise<VerifyResult> {
   return await interruptible(options.signal, async () => {
     const clock = stopwatch();
     await checkReports(options);
+    await refuseNotOnnx(options.model);
     const file = await (await import('../file-source.js')).openFile(options.model);
     let model: BeitModel | undefined;
     try {

@@ -1,37 +1,19 @@
 /** Commands of the docs: what is marked runnable runs, and every field and option that they name exists. */
-import { execFile } from 'node:child_process';
-import { chmod, mkdtemp, readFile, readdir, rm, symlink, writeFile } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
+import { readFile, readdir, rm } from 'node:fs/promises';
 import { join } from 'node:path';
-import { fileURLToPath } from 'node:url';
-import { promisify } from 'node:util';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { parse } from 'yaml';
 import { createProgram } from '../src/cli/program.js';
 import { ITEM_FIELDS } from '../src/release/manifest.js';
-import { MAIN, cleanEnv } from './cli/harness.js';
+import { DOCS, ROOT, blocks, checkoutFolder, readDoc, runBlock } from './support/checkout.js';
 
-const run = promisify(execFile);
-const root = fileURLToPath(new URL('../', import.meta.url));
-const docs = join(root, 'docs');
-const pages = (await readdir(docs)).filter((name) => name.endsWith('.md')).sort();
-const texts = new Map(
-  await Promise.all(pages.map(async (name) => [name, await readFile(join(docs, name), 'utf8')] as const)),
-);
-const blocks = (text: string, info: string): string[] =>
-  [...text.matchAll(/^```(.*)\n([\s\S]*?)^```$/gm)]
-    .filter(([, kind]) => kind === info)
-    .map(([, , body]) => body);
+const pages = (await readdir(DOCS)).filter((name) => name.endsWith('.md')).sort();
+const texts = new Map(await Promise.all(pages.map(async (name) => [name, await readDoc(name)] as const)));
 const runnable = [...texts].map(([name, text]) => [name, blocks(text, 'sh runnable')] as const);
 
 let folder: string;
 beforeAll(async () => {
-  folder = await mkdtemp(join(tmpdir(), 'convert-beit-docs-'));
-  await symlink(join(root, 'fixtures'), join(folder, 'fixtures'));
-  await symlink(join(root, 'scripts'), join(folder, 'scripts'));
-  // `npx convert-beit` of this checkout.
-  await writeFile(join(folder, 'npx'), `#!/bin/sh\nshift\nexec "${process.execPath}" "${MAIN}" "$@"\n`);
-  await chmod(join(folder, 'npx'), 0o755);
+  folder = await checkoutFolder();
 });
 afterAll(() => rm(folder, { recursive: true }));
 
@@ -46,10 +28,7 @@ describe.skipIf(process.platform === 'win32')('runnable commands', () => {
   it.each(runnable.filter(([, found]) => found.length > 0))(
     '%s',
     async (_, found) => {
-      for (const block of found) {
-        const env = cleanEnv({ PATH: `${folder}:${process.env['PATH'] ?? ''}` });
-        await run('sh', ['-e', '-c', block], { cwd: folder, env });
-      }
+      for (const block of found) await runBlock(block, folder);
     },
     120_000,
   );
@@ -92,10 +71,10 @@ describe('what docs and workflows say', () => {
   });
 
   it.each(['ci.yml', 'release.yml'])('%s calls what a person can call', async (name) => {
-    const text = await readFile(join(root, '.github', 'workflows', name), 'utf8');
+    const text = await readFile(join(ROOT, '.github', 'workflows', name), 'utf8');
     const workflow = parse(text) as { jobs: Record<string, { steps: { run?: string; uses?: string }[] }> };
     const steps = Object.values(workflow.jobs).flatMap(({ steps: own }) => own);
-    const { scripts } = JSON.parse(await readFile(join(root, 'package.json'), 'utf8')) as {
+    const { scripts } = JSON.parse(await readFile(join(ROOT, 'package.json'), 'utf8')) as {
       scripts: Record<string, string>;
     };
     const lines = steps.flatMap((step) => step.run?.trim().split('\n') ?? []);

@@ -5,9 +5,13 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { Readable, Writable } from 'node:stream';
 
-export const CHROMIUM = ['/usr/bin/chromium', '/usr/bin/chromium-browser', '/usr/bin/google-chrome'].find(
-  (path) => existsSync(path),
-);
+export const CHROMIUM = [
+  '/usr/bin/chromium',
+  '/usr/bin/chromium-browser',
+  '/usr/bin/google-chrome',
+  '/usr/bin/google-chrome-stable',
+  '/Applications/Google Chrome.app/Contents/MacOS/Google Chrome',
+].find((path) => existsSync(path));
 
 interface Event {
   readonly method: string;
@@ -26,11 +30,12 @@ export class Chromium {
   #session: string | undefined;
   #text = '';
 
-  constructor(path: string) {
+  /** @param more flags; without any that speak of WebGPU there is no GPU */
+  constructor(path: string, more: readonly string[] = ['--disable-gpu']) {
     const flags = [
       '--headless',
       '--no-sandbox',
-      '--disable-gpu',
+      ...more,
       '--disable-dev-shm-usage',
       '--no-first-run',
       '--disable-background-networking',
@@ -42,6 +47,8 @@ export class Chromium {
     (this.#child.stdio[4] as Readable).setEncoding('utf8').on('data', (text: string) => {
       this.#receive(text);
     });
+    // What was being read when the browser is ended.
+    this.#child.stdio[4]!.on('error', () => undefined);
     this.#child.on('exit', () => {
       for (const { reject } of this.#waiting.values()) reject(new Error('chromium ended'));
     });
@@ -102,6 +109,53 @@ export class Chromium {
     return result.value;
   }
 
+  /**
+   * Until an expression is true; the test's own limit ends what waits too long.
+   *
+   * @throws when the page throws what it does not catch
+   */
+  async waitFor(expression: string): Promise<void> {
+    while (!(await this.evaluate<boolean>(`Boolean(${expression})`))) {
+      const thrown = this.events.find(({ method }) => method === 'Runtime.exceptionThrown');
+      if (thrown) throw new Error(`uncaught in the page: ${JSON.stringify(thrown.params)}`);
+      await new Promise((resolve) => setTimeout(resolve, 20));
+    }
+  }
+
+  /** The person's screen and taste. */
+  async view(width: number, theme: 'light' | 'dark'): Promise<void> {
+    await this.send('Emulation.setDeviceMetricsOverride', {
+      width,
+      height: 800,
+      deviceScaleFactor: 1,
+      mobile: width < 500,
+    });
+    await this.send('Emulation.setEmulatedMedia', {
+      features: [{ name: 'prefers-color-scheme', value: theme }],
+    });
+  }
+
+  /** The whole page as a PNG. */
+  async screenshot(): Promise<Buffer> {
+    const { data } = await this.send<{ data: string }>('Page.captureScreenshot', {
+      captureBeyondViewport: true,
+    });
+    return Buffer.from(data, 'base64');
+  }
+
+  /** What the page said on the console, and what went wrong in it. */
+  complaints(): readonly Event[] {
+    return this.events.filter(({ method }) => /consoleAPICalled|entryAdded|exceptionThrown/.test(method));
+  }
+
+  /** Addresses that were asked for; what the page carries or made itself is none. */
+  requests(): readonly string[] {
+    return this.events
+      .filter(({ method }) => method === 'Network.requestWillBeSent')
+      .map(({ params }) => (params['request'] as { url: string }).url)
+      .filter((url) => !/^(data|blob):/.test(url));
+  }
+
   async close(): Promise<void> {
     const ended = new Promise((resolve) => this.#child.once('exit', resolve));
     this.#child.kill('SIGKILL');
@@ -109,3 +163,22 @@ export class Chromium {
     rmSync(this.#profile, { recursive: true, force: true, maxRetries: 5 });
   }
 }
+
+/** An expression: least contrast of texts against what is behind them (WCAG asks for 4.5). */
+export const leastContrast = (selector: string): string => `(() => {
+  const channel = (c) => (c /= 255) <= 0.03928 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4;
+  const luminance = ([r, g, b]) => 0.2126 * channel(r) + 0.7152 * channel(g) + 0.0722 * channel(b);
+  const parts = (text) => text.match(/[\\d.]+/g).map(Number);
+  const behind = (node) => {
+    for (let at = node; at; at = at.parentElement) {
+      const found = parts(getComputedStyle(at).backgroundColor);
+      if (found.length < 4 || found[3] > 0) return found;
+    }
+    return [255, 255, 255];
+  };
+  const nodes = document.querySelectorAll('${selector}');
+  return Math.min(...[...nodes].map((node) => {
+    const [a, b] = [luminance(parts(getComputedStyle(node).color)), luminance(behind(node))];
+    return (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05);
+  }));
+})()`;

@@ -11,7 +11,7 @@ import type { ReportDocument } from '../../src/verify/report/data.js';
 import { htmlReport } from '../../src/verify/report/html.js';
 import { escapeMarkdown, markdownReport } from '../../src/verify/report/markdown.js';
 import { runCompiled } from '../cli/harness.js';
-import { CHROMIUM, Chromium } from '../support/chromium.js';
+import { CHROMIUM, Chromium, leastContrast } from '../support/chromium.js';
 import { schemaErrors } from '../support/json-schema.js';
 import { editOnnx } from '../support/onnx-edit.js';
 
@@ -168,6 +168,8 @@ describe('report.md', () => {
 const browser = CHROMIUM === undefined ? describe.skip : describe;
 if (CHROMIUM === undefined) console.warn('report.html is not opened: there is no Chromium on this machine');
 
+const TEXTS = '.verdict p, .verdict dt, td, th, dd, dt, figcaption, h2, code';
+
 browser('report.html in Chromium', () => {
   const pages = [
     { name: 'good.html', verdict: 'Parity passed', pictures: 2 },
@@ -204,7 +206,7 @@ browser('report.html in Chromium', () => {
           features: [{ name: 'prefers-color-scheme', value: theme }],
         });
         looks.push(await chromium.evaluate<string>(background));
-        expect(await chromium.evaluate<number>(CONTRAST), theme).toBeGreaterThan(4.5);
+        expect(await chromium.evaluate<number>(leastContrast(TEXTS)), theme).toBeGreaterThan(4.5);
       }
       expect(looks[0]).not.toBe(looks[1]);
       await chromium.send('Emulation.setEmulatedMedia', { media: 'print', features: [] });
@@ -225,36 +227,10 @@ browser('report.html in Chromium', () => {
         ).toBeLessThanOrEqual(width);
       }
 
-      const said = chromium.events.filter(({ method }) =>
-        /consoleAPICalled|entryAdded|exceptionThrown/.test(method),
-      );
-      expect(said).toEqual([]);
-      const asked = chromium.events
-        .filter(({ method }) => method === 'Network.requestWillBeSent')
-        .map(({ params }) => (params.request as { url: string }).url)
-        .filter((asked) => !asked.startsWith('data:'));
-      expect(asked).toEqual([url]);
+      expect(chromium.complaints()).toEqual([]);
+      expect(chromium.requests()).toEqual([url]);
     } finally {
       await chromium.close();
     }
   });
 });
-
-/** Least contrast of the texts of the verdict and of a table against what is behind them (WCAG asks for 4.5). */
-const CONTRAST = `(() => {
-  const channel = (c) => (c /= 255) <= 0.03928 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4;
-  const luminance = ([r, g, b]) => 0.2126 * channel(r) + 0.7152 * channel(g) + 0.0722 * channel(b);
-  const parts = (text) => text.match(/[\\d.]+/g).map(Number);
-  const behind = (node) => {
-    for (let at = node; at; at = at.parentElement) {
-      const found = parts(getComputedStyle(at).backgroundColor);
-      if (found.length < 4 || found[3] > 0) return found;
-    }
-    return [255, 255, 255];
-  };
-  const nodes = document.querySelectorAll('.verdict p, .verdict dt, td, th, dd, dt, figcaption, h2, code');
-  return Math.min(...[...nodes].map((node) => {
-    const [a, b] = [luminance(parts(getComputedStyle(node).color)), luminance(behind(node))];
-    return (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05);
-  }));
-})()`;

@@ -27,8 +27,8 @@ const NAMES = [...PRECISIONS.keys()] as PrecisionName[];
  * float32 by some units of 2^-24; where activations are rounded too, whole steps differ.
  */
 const ALLOWED: Readonly<Record<PrecisionName, number>> = {
-  fp32: 64 * 2 ** -24,
-  fp16: 4e-3,
+  fp32: 32 * 2 ** -24,
+  fp16: 2e-3,
   q8: 0.02,
   int8: 0.02,
   uint8: 0.02,

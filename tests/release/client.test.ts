@@ -1,14 +1,19 @@
 /** The folder in the hands of the client it is made for: transformers.js, in Node, without network. */
-import { mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { RawImage, env, pipeline } from '@huggingface/transformers';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { loadModel } from '../../src/convert/load.js';
+import { resizeModel } from '../../src/convert/resize/model.js';
+import type { BeitModel } from '../../src/model.js';
+import { convert } from '../../src/pipeline.js';
 import type { PrecisionName } from '../../src/precision.js';
 import { modelPath } from '../../src/release/plan.js';
 import { convertFolder } from '../../src/release/one.js';
+import { resolveTask } from '../../src/task.js';
+import { expectOutputs } from '../../src/verify/expected.js';
 import { runOracle } from '../../src/verify/oracle.js';
 import { runOnnx } from '../../src/verify/runtime.js';
 import { GOLDEN_CASES, GOLDEN_HINTS, goldenConfig, goldenPath } from '../convert/goldens.js';
@@ -131,5 +136,76 @@ describe('every precision', () => {
     const features = (await extract(await RawImage.read(picture))) as { dims: number[] };
     expect(features.dims).toEqual([1, 8]);
     await extract.dispose();
+  });
+});
+
+/** What `--dynamic-size` writes, in a folder whose preprocessor_config.json asks for another size than the model's. */
+describe('images of any size', () => {
+  const SOURCE = goldenPath('v1_abs_and_rel', 'official.safetensors');
+  const SIZES = [
+    [32, 32],
+    [48, 48],
+    [24, 52],
+  ] as const;
+
+  async function anySize(
+    task: 'classify' | 'features',
+    imageSize: readonly [number, number],
+  ): Promise<string> {
+    const out = join(folder, `any-${task}-${imageSize.join('x')}`);
+    await convertFolder({ name: 'any', source: SOURCE, task }, { out, verify: false });
+    await convert({ src: SOURCE, out: join(out, modelPath('fp32')), task, dynamicSize: true, verify: false });
+    const [height, width] = imageSize;
+    const path = join(out, 'preprocessor_config.json');
+    const config = JSON.parse(await readFile(path, 'utf8')) as object;
+    await writeFile(
+      path,
+      JSON.stringify({ ...config, size: { height, width }, crop_size: { height, width } }),
+    );
+    return out;
+  }
+
+  async function resized<T>(
+    imageSize: readonly [number, number],
+    use: (model: BeitModel) => Promise<T>,
+  ): Promise<T> {
+    const model = await loadModel(SOURCE);
+    try {
+      return await use(resizeModel(model, { imageSize, method: 'transformers' }));
+    } finally {
+      await model.close();
+    }
+  }
+
+  it.each(SIZES)('image-classification at %i×%i', async (...imageSize) => {
+    const classify = await open('image-classification', await anySize('classify', imageSize));
+    const image = await RawImage.read(picture);
+    const { pixel_values: pixels } = await classify.processor(image);
+    expect(pixels.dims).toEqual([1, 3, ...imageSize]);
+    const scores = (await classify(image, { top_k: 10 })) as { label: string; score: number }[];
+    await classify.dispose();
+    const { logits } = await resized(imageSize, (model) => runOracle(model, pixels.data, 1));
+    const expected = softmax(logits).sort((a, b) => b - a);
+    expect(scores).toHaveLength(10);
+    scores.forEach(({ score }, i) => {
+      expect(score).toBeCloseTo(expected[i], 5);
+    });
+  });
+
+  it.each(SIZES)('image-feature-extraction at %i×%i', async (...imageSize) => {
+    const extract = await open('image-feature-extraction', await anySize('features', imageSize));
+    const image = await RawImage.read(picture);
+    const { pixel_values: pixels } = await extract.processor(image);
+    const features = (await extract(image)) as Pixels;
+    await extract.dispose();
+    const [tokens] = await resized(imageSize, (model) =>
+      expectOutputs(model, resolveTask(model.config, { task: 'features' }), {
+        pixels: pixels.data,
+        batch: 1,
+      }),
+    );
+    expect(features.dims).toEqual([1, ...tokens.shape]);
+    const error = features.data.map((value, i) => value - tokens.values[i]);
+    expect(Math.max(...error.map(Math.abs))).toBeLessThan(2e-5);
   });
 });

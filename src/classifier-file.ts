@@ -2,14 +2,15 @@
  * An ONNX file as a classifier: how it is fed, what its classes are called. Told by its own metadata where this package
  * wrote it, else by the files beside it and by what the person says.
  */
-import { readFile } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
 import { sha256Of } from './digest.js';
 import { statedMethod } from './dynamic-size.js';
-import { ConvertBeitError, EnvironmentError, InputError, printable } from './errors.js';
+import { InputError, printable } from './errors.js';
 import type { Classifier } from './evaluate/run.js';
 import type { Preprocessing } from './image.js';
-import { fitLabels, parseLabels } from './labels.js';
+import type { Env } from './env.js';
+import { NO_LABELS, labelSetNamed } from './label-sets.js';
+import { fitLabels, isPlaceholder, parseLabels } from './labels.js';
 import {
   fieldsOf,
   parsePreprocessing,
@@ -19,10 +20,12 @@ import {
 } from './preprocessing-routes.js';
 import { openFile } from './file-source.js';
 import { refuseNotOnnx } from './not-onnx.js';
+import { readText } from './text-file.js';
+import { labelsFromFile, labelsOfSet } from './verbs/names.js';
 import { openOnnxFile, type OnnxFile, type OnnxPort } from './verify/onnx-file.js';
 
 export interface ClassifierOptions {
-  /** file of class names */
+  /** file of class names, a set of them by its name, or `none` */
   readonly labels?: string;
   /** whose transform, whatever else tells */
   readonly preprocess?: Route;
@@ -32,10 +35,10 @@ export interface ClassifierOptions {
   readonly digest?: boolean;
   readonly signal?: AbortSignal;
   readonly onNote?: (text: string) => void;
+  /** where the hub's settings are, for a set of class names */
+  readonly env?: Env;
 }
 
-/** 21,841 names by id and the other way round take 2 MB. */
-const MAX_TEXT_BYTES = 16_000_000;
 /** TensorProto.DataType.FLOAT */
 const FLOAT = 1;
 
@@ -78,27 +81,6 @@ export async function openClassifier(path: string, options: ClassifierOptions = 
   } finally {
     await source.close();
     await file.close();
-  }
-}
-
-/** A small text file a person names. */
-export async function readText(path: string): Promise<string> {
-  const name = printable(path, 300);
-  try {
-    const bytes = await readFile(path);
-    if (bytes.length > MAX_TEXT_BYTES) {
-      throw new InputError(
-        `${name} has ${bytes.length.toLocaleString('en-US')} bytes, too many for such a file`,
-      );
-    }
-    return new TextDecoder('utf-8', { fatal: true }).decode(bytes);
-  } catch (cause) {
-    if (cause instanceof ConvertBeitError) throw cause;
-    const code = (cause as NodeJS.ErrnoException).code ?? '';
-    if (code === 'ENOENT' || code === 'ENOTDIR') throw new InputError(`there is no file ${name}`, { cause });
-    if (code === 'EISDIR') throw new InputError(`${name} is a folder, not a file`, { cause });
-    if (code === '' || code.startsWith('ERR_')) throw new InputError(`${name} is no UTF-8 text`, { cause });
-    throw new EnvironmentError(`cannot read ${name}: ${code}`, { cause });
   }
 }
 
@@ -194,12 +176,15 @@ async function labelsOf(
   name: string,
   options: ClassifierOptions,
 ): Promise<readonly string[] | undefined> {
+  if (options.labels === NO_LABELS) return undefined;
   if (options.labels !== undefined) {
-    const given = printable(basename(options.labels));
-    const labels = fitLabels(parseLabels(await readText(options.labels), given), classes);
+    const set = labelSetNamed(options.labels);
+    if (set) return (await labelsOfSet(set, classes, name, options)).labels;
+    const given = (await labelsFromFile(options.labels))!;
+    const labels = fitLabels(given.labels, classes);
     if (labels.length === classes) return labels;
     throw new InputError(
-      `${given} has ${labels.length.toLocaleString('en-US')} class names; ${name} has ${classes.toLocaleString('en-US')} classes`,
+      `${given.origin} has ${labels.length.toLocaleString('en-US')} class names; ${name} has ${classes.toLocaleString('en-US')} classes`,
       { next: 'Give the names that belong to this model.' },
     );
   }
@@ -213,7 +198,7 @@ async function labelsOf(
   if (!told) return undefined;
   try {
     const labels = fitLabels(parseLabels(told.text, told.from), classes);
-    if (labels.every((label, id) => label === `LABEL_${id}`)) return undefined;
+    if (labels.every(isPlaceholder)) return undefined;
     if (labels.length === classes) return labels;
     options.onNote?.(`${told.from} has ${labels.length} names for ${classes} classes: they are left out`);
   } catch (error) {

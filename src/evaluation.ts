@@ -17,7 +17,10 @@ export type { Accuracy, Agreement, ClassTally, Evaluation } from './evaluate/tal
 export interface ModelOptions extends CommonOptions {
   /** ONNX file of a classifier, written by this package or not */
   readonly model: string;
-  /** file of class names: one per line, a JSON array, a JSON object by id, or a config.json */
+  /**
+   * File of class names: one per line, a JSON array, a JSON object by id, or a config.json. Or `imagenet-1k`,
+   * `imagenet-22k`, `ade20k`: the set of that name, from the hub; `none`: no names.
+   */
   readonly labels?: string;
   /** whose transform; default: what the model's metadata or the preprocessor_config.json beside it say */
   readonly preprocess?: Route;
@@ -111,8 +114,9 @@ export async function evaluate(options: EvaluateOptions): Promise<EvaluateResult
       ? 'interrupted; nothing was kept: --results would keep it'
       : 'interrupted; the results so far are kept: the same command with --resume goes on';
   return await interruptible(options.signal, kept, async () => {
-    const [{ openClassifier, readText }, { openDataset }, { runEvaluation }] = await Promise.all([
+    const [{ openClassifier }, { readText }, { openDataset }, { runEvaluation }] = await Promise.all([
       import('./classifier-file.js'),
+      import('./text-file.js'),
       import('./evaluate/dataset.js'),
       import('./evaluate/run.js'),
     ]);
@@ -149,13 +153,14 @@ export async function mergeEvaluations(
   return { evaluation: await mergeResults(files) };
 }
 
-function modelOptions({ labels, preprocess, version, signal, onNote }: ModelOptions) {
+function modelOptions({ labels, preprocess, version, signal, onNote, env }: ModelOptions) {
   return {
     ...(labels !== undefined && { labels }),
     ...(preprocess !== undefined && { preprocess }),
     ...(version !== undefined && { version }),
     ...(signal && { signal }),
     ...(onNote && { onNote }),
+    ...(env && { env }),
   };
 }
 

@@ -51,6 +51,7 @@ export {
   type FileSummary,
   type InspectOptions,
   type Inspection,
+  type LabelsSummary,
   type ModelOptions,
   type OutputSummary,
   type PortSummary,

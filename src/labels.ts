@@ -35,6 +35,11 @@ export function labelsById(byId: ReadonlyMap<string, string>, file: string): rea
   return labels;
 }
 
+/** What transformers writes where nobody gave names. */
+export function isPlaceholder(label: string, id: number): boolean {
+  return label === `LABEL_${id}`;
+}
+
 /** The full ImageNet-22k list for a head of 21,841 classes: the two unused names go. Any other list as it is. */
 export function fitLabels(labels: readonly string[], classes: number): readonly string[] {
   if (labels.length !== FULL_22K || classes !== FULL_22K - UNUSED_22K.length) return labels;

@@ -49,8 +49,10 @@ export interface BeitModel {
   readonly buffers: StateDict;
   readonly provenance: Provenance;
   readonly preprocessing: Preprocessing;
-  /** class names in order, when the source has them */
+  /** class names in order, when the source has them or they were given */
   readonly labels?: readonly string[];
+  /** one phrase: where the class names are from; no folder of this machine */
+  readonly labelsOrigin?: string;
   /** one sentence per assumption a person should know */
   readonly notes: readonly string[];
   close(): Promise<void>;

@@ -16,7 +16,7 @@ export type ProvenanceEntry = readonly [key: string, value: string];
  * folder and no date: the same model gives the same bytes wherever and whenever it is written.
  */
 export function provenanceEntries(model: BeitModel, toolVersion: string): ProvenanceEntry[] {
-  const { provenance, config, resized, preprocessing, labels } = model;
+  const { provenance, config, resized, preprocessing, labels, labelsOrigin } = model;
   const entry = (key: string, value: string | undefined): ProvenanceEntry[] =>
     value === undefined ? [] : [[`convert_beit.${key}`, value]];
   return [
@@ -30,6 +30,7 @@ export function provenanceEntries(model: BeitModel, toolVersion: string): Proven
     ...(resized ? [[RESIZE_RECORD, resizeRecord(resized, config)] as const] : []),
     ...entry('preprocessing', JSON.stringify(preprocessing)),
     ...entry('labels', labels ? JSON.stringify(labels) : undefined),
+    ...entry('labels_source', labels ? labelsOrigin : undefined),
   ];
 }
 

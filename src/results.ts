@@ -2,6 +2,7 @@
  * What the verbs take and what they return, and how it is summed up.
  */
 import type { Env } from './env.js';
+import { createHash } from 'node:crypto';
 import { basename, join } from 'node:path';
 import { complexity, type BeitConfig } from './beit.js';
 import type { CheckpointDiff } from './convert/diff.js';
@@ -10,6 +11,7 @@ import type { PublishedFigure } from './convert/published.js';
 import type { Expressed, OutputPlan, WrittenOutput } from './convert/writers/index.js';
 import type { Exported } from './export/index.js';
 import type { Preprocessing } from './preprocessing.js';
+import type { NamedLabels } from './label-sets.js';
 import type { BeitModel } from './model.js';
 import type { ModuleCost } from './modules.js';
 import type { PrecisionName } from './precision.js';
@@ -41,7 +43,11 @@ export interface SourceOptions extends CommonOptions {
   readonly configPath?: string;
   readonly version?: 1 | 2;
   readonly sharedTable?: 'keep' | 'spread';
-  /** file of class names: one per line, a JSON array, a JSON object by id, or a config.json */
+  /**
+   * File of class names: one per line, a JSON array, a JSON object by id, or a config.json. Or `imagenet-1k`,
+   * `imagenet-22k`, `ade20k`: the set of that name, from the hub; `none`: no names. Default: what the source has; for
+   * published checkpoints the set they were trained on, if the hub can be reached.
+   */
   readonly labels?: string;
   /** the averaged weights of a PyTorch file (`model_ema`, `ema_state_dict`, `state_dict_ema`) */
   readonly ema?: boolean;
@@ -127,6 +133,15 @@ export interface FileSummary {
   readonly sha256?: string;
 }
 
+/** Class names that were written. */
+export interface LabelsSummary {
+  readonly count: number;
+  /** `imagenet-1k, hf:<repo>@<commit>/config.json`, the name of a file, or what else they were found in */
+  readonly origin: string;
+  /** of the names as a JSON array */
+  readonly sha256: string;
+}
+
 export interface SourceSummary {
   readonly id: string;
   readonly commit?: string;
@@ -142,6 +157,7 @@ export interface SourceSummary {
   readonly parameters: number;
   readonly flops: number;
   readonly preprocessing: Preprocessing;
+  readonly labels?: LabelsSummary;
   readonly notes: readonly string[];
 }
 
@@ -265,9 +281,14 @@ export interface CatalogEntry {
   readonly isDefault: boolean;
 }
 
+export function labelsSummary({ labels, origin }: NamedLabels): LabelsSummary {
+  const sha256 = createHash('sha256').update(JSON.stringify(labels)).digest('hex');
+  return { count: labels.length, origin, sha256 };
+}
+
 /** @param sha256 by file name */
 export function sourceSummary(model: BeitModel, sha256: ReadonlyMap<string, string>): SourceSummary {
-  const { provenance, config, resized, preprocessing, notes } = model;
+  const { provenance, config, resized, preprocessing, labels, labelsOrigin = '', notes } = model;
   return {
     id: provenance.id,
     ...(provenance.commit === undefined ? {} : { commit: provenance.commit }),
@@ -285,6 +306,7 @@ export function sourceSummary(model: BeitModel, sha256: ReadonlyMap<string, stri
     ...(resized && { resized }),
     ...complexity(config),
     preprocessing,
+    ...(labels && { labels: labelsSummary({ labels, origin: labelsOrigin }) }),
     notes,
   };
 }

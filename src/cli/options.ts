@@ -3,6 +3,7 @@
  */
 import { InvalidArgumentError, Option } from 'commander';
 import { printable } from '../errors.js';
+import { LABEL_WORDS } from '../label-sets.js';
 import { PRECISIONS, type PrecisionName } from '../precision.js';
 import type { Route } from '../preprocessing-routes.js';
 import { FEATURE_TAPS, OUT_TYPES, TASKS, type OutType } from '../task.js';
@@ -272,7 +273,10 @@ export const OPTIONS = {
   pr: () => make('--pr', 'push as a pull request'),
   stats: () => make('--stats', 'read the weights too: range, mean, spread, and what is unusual'),
   labels: () =>
-    make('--labels <file>', 'class names: one per line, a JSON array or object, or a config.json')
+    make(
+      '--labels <names>',
+      `class names: ${LABEL_WORDS}; or a file: one per line, a JSON array or object, a config.json`,
+    )
       .takes('file')
       .argParser(text),
   top: () => make('--top <n>', 'classes per picture (default: 5)').argParser(integer(1, 100_000)),

@@ -53,6 +53,8 @@ export interface LoadOptions {
   readonly versionEvidence?: string;
   readonly preprocessing?: Preprocessing;
   readonly labels?: readonly string[];
+  /** one phrase: where `labels` is from */
+  readonly labelsOrigin?: string;
   /** what to do with one table for all blocks; `keep` by default */
   readonly sharedTable?: 'keep' | 'spread';
   /** `[height, width]` in pixels: resize to this; `hints.imageSize` is what the source has */
@@ -82,6 +84,7 @@ export interface Assessment extends VersionVerdict {
   /** in the inventory's order, when it is complete */
   readonly tensors?: ReadonlyMap<string, Tensor>;
   readonly labels?: readonly string[];
+  readonly labelsOrigin?: string;
   readonly preprocessing?: Preprocessing;
   readonly notes: readonly string[];
   /** why it cannot be converted */
@@ -155,9 +158,21 @@ export async function assess(path: string, options: LoadOptions = {}): Promise<A
     problem,
     notes,
     ...judgeVersion(options, given, sibling, name, applied?.tensors, notes),
-    labels: options.labels ?? given?.labels ?? sibling?.labels ?? checkpoint.contents?.labels,
+    ...firstLabels(
+      [options.labels, options.labelsOrigin ?? 'given'],
+      [given?.labels, shortName(options.configPath ?? '')],
+      [sibling?.labels, 'config.json beside the weights'],
+      [checkpoint.contents?.labels, 'the checkpoint'],
+    ),
     preprocessing: options.preprocessing ?? given?.preprocessing ?? sibling?.preprocessing,
   };
+}
+
+function firstLabels(
+  ...places: readonly (readonly [labels: readonly string[] | undefined, origin: string])[]
+): Pick<Assessment, 'labels' | 'labelsOrigin'> {
+  const found = places.find(([labels]) => labels !== undefined);
+  return found ? { labels: found[0], labelsOrigin: found[1] } : {};
 }
 
 function forcedLayout(name: string | undefined): Layout | undefined {

@@ -8,7 +8,7 @@ import { z } from 'zod';
 import type { ConfigHints } from '../infer-config.js';
 import { ConvertBeitError, InputError, listNames, printable } from '../errors.js';
 import { openFile } from '../file-source.js';
-import { labelsById } from '../labels.js';
+import { isPlaceholder, labelsById } from '../labels.js';
 import { shortName } from './checkpoint.js';
 import { COUNT, FLAG, count, pick, type Field, type ModelInfo } from './config-fields.js';
 import { decodeUtf8, parseJson } from './json.js';
@@ -189,5 +189,5 @@ function beitInfo(root: Record<string, unknown>, file: string): ModelInfo {
 /** Names in order of their ids; `undefined` when they are only transformers' placeholders. */
 function readLabels(id2label: Record<string, string>, file: string): readonly string[] | undefined {
   const labels = labelsById(new Map(Object.entries(id2label)), `${file}: id2label`);
-  return labels.every((label, id) => label === `LABEL_${id}`) ? undefined : labels;
+  return labels.every(isPlaceholder) ? undefined : labels;
 }

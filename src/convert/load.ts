@@ -46,7 +46,7 @@ export async function loadModel(path: string, options: LoadOptions = {}): Promis
         versionEvidence: found.versionEvidence,
       },
       preprocessing: choosePreprocessing(found, config, notes),
-      ...(labels && { labels }),
+      ...(labels && { labels, labelsOrigin: found.labelsOrigin }),
       notes,
       close: () => checkpoint.close(),
     };

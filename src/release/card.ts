@@ -107,9 +107,11 @@ function introduction({ source, toolVersion }: CardInput, facts: Facts): string 
   const from = source.files.map(
     ({ name, sha256 }) => `\`${name}\`${sha256 === undefined ? '' : ` (sha256 \`${sha256}\`)`}`,
   );
+  const { labels } = source;
+  const names = labels ? ` Class names are from \`${labels.origin.replaceAll('`', '')}\`.` : '';
   return `[${PAPERS[version].title}](${PAPERS[version].url}), converted to ONNX: BEiT${version === 2 ? ' v2' : ''}, ${config.imageSize.join('×')} pixels, patches of ${config.patchSize}, ${(source.parameters / 1e6).toFixed(1)} M parameters, ${(source.flops / 1e9).toFixed(1)} G multiply-accumulates${data}.
 
-Converted from \`${source.id}\`${source.commit === undefined ? '' : ` at commit \`${source.commit}\``}, file ${from.join(', ')}, by convert-beit ${toolVersion}. The weights are the authors' own; nothing was trained or tuned.`;
+Converted from \`${source.id}\`${source.commit === undefined ? '' : ` at commit \`${source.commit}\``}, file ${from.join(', ')}, by convert-beit ${toolVersion}. The weights are the authors' own; nothing was trained or tuned.${names}`;
 }
 
 function filesSection({ models }: CardInput): string {

@@ -3,10 +3,11 @@ import { createHash } from 'node:crypto';
 import { readFile } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
 import { openCheckpoint } from '../convert/open.js';
-import { parseSource, resolveSource, type ResolvedSource } from '../convert/source.js';
+import { parseSource, resolveSource, type ResolvedSource, type Source } from '../convert/source.js';
 import { sha256Of } from '../digest.js';
 import { InputError, printable } from '../errors.js';
-import type { CommonOptions } from '../results.js';
+import { NO_LABELS, labelSetNamed } from '../label-sets.js';
+import { labelsSummary, type CommonOptions, type LabelsSummary } from '../results.js';
 import type { ReleaseItem } from './manifest.js';
 
 interface InputDigest {
@@ -20,7 +21,8 @@ export interface ItemInputs {
   readonly commit?: string;
   readonly files: readonly InputDigest[];
   readonly config?: string;
-  readonly labels?: string;
+  /** digest of a file; a set by its names and where they are from, or that they could not be had */
+  readonly labels?: string | LabelsSummary | { readonly missing: string };
 }
 
 /** Read beside the weights where they are there. */
@@ -29,14 +31,15 @@ const SIBLINGS = ['config.json', 'preprocessor_config.json'];
 /**
  * Nothing is downloaded where somebody vouches for the content: a commit of a hub stands for all files of it.
  *
- * @throws what resolving and opening a source throws; InputError for a config or labels file that is not there
+ * @throws what resolving and opening a source throws; InputError for a config or labels file that is not there;
+ *   NetworkError for a set of class names that is asked for and cannot be had
  */
 export async function itemInputs(item: ReleaseItem, common: CommonOptions): Promise<ItemInputs> {
+  const source = parseSource(item.source);
   const given = {
     ...(item.config !== undefined && { config: await fileDigest(item.config) }),
-    ...(item.labels !== undefined && { labels: await fileDigest(item.labels) }),
+    ...(await labelsOf(item, source, common)),
   };
-  const source = parseSource(item.source);
   const options = {
     signal: common.signal,
     env: common.env,
@@ -55,6 +58,37 @@ export async function itemInputs(item: ReleaseItem, common: CommonOptions): Prom
   // Nobody says what the content of an address is: it is brought here, as the conversion does.
   const local = remote?.open ? await resolveSource(source, options) : resolved;
   return { id, files: await localFiles(local, common.signal), ...given };
+}
+
+/**
+ * Names that may come from a hub decide the bytes as well: a model is made again when they could not be had and now can.
+ */
+async function labelsOf(
+  { labels, task }: ReleaseItem,
+  source: Source,
+  { signal, env }: CommonOptions,
+): Promise<Pick<ItemInputs, 'labels'>> {
+  if (labels === NO_LABELS) return {};
+  if (labels !== undefined && !labelSetNamed(labels)) return { labels: await fileDigest(labels) };
+  const { fetchLabels, publishedSet, requireLabels } = await import('../convert/published-labels.js');
+  const asked = labels === undefined ? undefined : labelSetNamed(labels);
+  if (asked) return { labels: labelsSummary(await requireLabels(asked, { signal, env })) };
+  const set = task === 'features' || task === 'masked-image' ? undefined : publishedSet(source);
+  if (!set) return {};
+  return await fetchLabels(set, { signal, env }).then(
+    (names) => ({ labels: labelsSummary(names) }),
+    () => {
+      signal?.throwIfAborted();
+      return { labels: { missing: set.name } };
+    },
+  );
+}
+
+/** Names that a finished model has need not be had again: without them it would become a worse one. */
+export function withKnownLabels(inputs: ItemInputs, labels: LabelsSummary | undefined): ItemInputs {
+  return labels && typeof inputs.labels === 'object' && 'missing' in inputs.labels
+    ? { ...inputs, labels }
+    : inputs;
 }
 
 async function localFiles(resolved: ResolvedSource, signal?: AbortSignal): Promise<InputDigest[]> {

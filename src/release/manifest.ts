@@ -7,6 +7,7 @@ import { dirname, isAbsolute, resolve } from 'node:path';
 import { LineCounter, parseDocument, type Document, type Node } from 'yaml';
 import { z } from 'zod';
 import { InputError, listNames, printable } from '../errors.js';
+import { isLabelWord } from '../label-sets.js';
 import { RESIZE_METHODS } from '../resizing.js';
 
 export const DTYPES = ['fp32', 'fp16', 'q8', 'int8', 'uint8', 'q4', 'q4f16'] as const;
@@ -187,7 +188,7 @@ function withPaths(item: ReleaseItem, here: string): ReleaseItem {
     ...item,
     source: REMOTE.test(item.source) ? item.source : local(item.source),
     ...(item.config !== undefined && { config: local(item.config) }),
-    ...(item.labels !== undefined && { labels: local(item.labels) }),
+    ...(item.labels !== undefined && { labels: isLabelWord(item.labels) ? item.labels : local(item.labels) }),
   };
 }
 

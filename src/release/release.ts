@@ -81,6 +81,8 @@ export interface ReleaseResult {
 export interface Builder {
   /** what decides the item's bytes besides the item itself: plain data (inputs with sha256) */
   inputs(item: ReleaseItem, common: CommonOptions): Promise<unknown>;
+  /** the same, where what could not be found out is taken as it was when the item was finished */
+  asFinished?(inputs: unknown, finished: ReleasedItem): unknown;
   build(item: ReleaseItem, folder: string, options: BuildOptions): Promise<ReleasedItem>;
 }
 
@@ -163,16 +165,23 @@ export async function release(options: ReleaseOptions, builder: Builder): Promis
     };
     try {
       options.signal?.throwIfAborted();
-      const key = keyOf({
-        tool: VERSION,
-        item: withoutPaths(item),
-        nameStyle,
-        // Only dated names depend on the date.
-        ...(nameStyle === 'openmmlab' && { epoch: epoch ?? 'today' }),
-        verify: options.verify ?? true,
-        inputs: await builder.inputs(item, common),
-      });
-      const finished = await finishedItem(options.out, item.name, key, options.signal);
+      const keyWith = (inputs: unknown): string =>
+        keyOf({
+          tool: VERSION,
+          item: withoutPaths(item),
+          nameStyle,
+          // Only dated names depend on the date.
+          ...(nameStyle === 'openmmlab' && { epoch: epoch ?? 'today' }),
+          verify: options.verify ?? true,
+          inputs,
+        });
+      const inputs = await builder.inputs(item, common);
+      const finished = await finishedItem(
+        options.out,
+        item.name,
+        (earlier) => keyWith(builder.asFinished?.(inputs, earlier) ?? inputs),
+        options.signal,
+      );
       if (finished) {
         const bytes = sizeOf(finished.files);
         tell({ status: 'unchanged', bytes, seconds: elapsed() });
@@ -188,7 +197,7 @@ export async function release(options: ReleaseOptions, builder: Builder): Promis
         verify: options.verify ?? true,
       });
       await replaceFolder(folder, join(options.out, item.name), join(work, `${item.name}.previous`));
-      await recordFinished(options.out, item.name, key, released);
+      await recordFinished(options.out, item.name, keyWith(inputs), released);
       const bytes = sizeOf(released.files);
       tell({ status: 'built', bytes, seconds: elapsed() });
       return { name: item.name, status: 'built', bytes, seconds: elapsed(), released };
@@ -288,7 +297,7 @@ async function overall(
     items: done.map(({ item, source, models, files: own }) => ({
       name: item.name,
       options: withoutPaths(item),
-      inputs: { id: source.id, commit: source.commit, files: source.files },
+      inputs: { id: source.id, commit: source.commit, files: source.files, labels: source.labels ?? null },
       config: source.config,
       preprocessing: source.preprocessing,
       models,

@@ -25,17 +25,17 @@ export function keyOf(parts: unknown): string {
 /**
  * The record of an item that is finished and untouched.
  *
- * @param out  the release's folder
- * @param key  {@link keyOf} of what goes into the item now
+ * @param out   the release's folder
+ * @param keyAs {@link keyOf} of what goes into the item now; what cannot be found out now is as it was
  */
 export async function finishedItem(
   out: string,
   name: string,
-  key: string,
+  keyAs: (finished: ReleasedItem) => string,
   signal?: AbortSignal,
 ): Promise<ReleasedItem | undefined> {
   const found = await readRecord(out, name);
-  if (found?.key !== key) return undefined;
+  if (!found || found.key !== keyAs(found.released)) return undefined;
   for (const { path, bytes, sha256 } of found.released.files) {
     const file = await openLocalFile(join(out, name, ...path.split('/'))).catch(() => undefined);
     if (!file) return undefined;

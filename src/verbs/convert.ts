@@ -65,7 +65,9 @@ export async function convert(options: ConvertOptions, watch?: Watch): Promise<C
       }
       const { exportFiles } = await import('../export/index.js');
       // The method of a graph that resizes is no wish to resize now.
-      model = await load(resolved, dynamic ? { ...options, resize: undefined } : options);
+      model = await load(resolved, dynamic ? { ...options, resize: undefined } : options, (config) =>
+        ['classify', 'segment'].includes(resolveTask(config, options).name),
+      );
       const task = resolveTask(model.config, options);
       if (dynamic) {
         requireDynamic(model.config, task.name, dynamic);

@@ -1,10 +1,11 @@
 /** A source as the verbs see it: found, opened, held against what its name says. */
-import { basename } from 'node:path';
+import type { BeitConfig } from '../beit.js';
 import type { LoadOptions } from '../convert/load.js';
 import { parseSource, resolveSource, type ResolvedSource } from '../convert/source.js';
 import { FormatError, printable } from '../errors.js';
 import type { BeitModel } from '../model.js';
 import type { SourceOptions } from '../results.js';
+import { labelsFromFile, withClassNames } from './names.js';
 
 /** Find what `--src` names; download it if need be. */
 export async function resolve(options: SourceOptions): Promise<ResolvedSource> {
@@ -47,24 +48,29 @@ export function loadOptions(resolved: ResolvedSource, options: SourceOptions): L
   };
 }
 
-/** The source as a model; its notes are told. The caller closes it. */
-export async function load(resolved: ResolvedSource, options: SourceOptions): Promise<BeitModel> {
+/**
+ * The source as a model; its notes are told. The caller closes it.
+ *
+ * @param named are class names of any use here? Then a published model gets those it was trained on
+ */
+export async function load(
+  resolved: ResolvedSource,
+  options: SourceOptions,
+  named: (config: BeitConfig) => boolean,
+): Promise<BeitModel> {
   const { loadModel } = await import('../convert/load.js');
-  const labels = options.labels === undefined ? undefined : await readLabels(options.labels);
+  const given = await labelsFromFile(options.labels);
   const model = await loadModel(resolved.path, {
     ...loadOptions(resolved, options),
-    ...(labels && { labels }),
+    ...(given && { labels: given.labels, labelsOrigin: given.origin }),
   });
   for (const note of model.notes) options.onNote?.(note);
-  return model;
-}
-
-async function readLabels(path: string): Promise<readonly string[]> {
-  const [{ readText }, { parseLabels }] = await Promise.all([
-    import('../classifier-file.js'),
-    import('../labels.js'),
-  ]);
-  return parseLabels(await readText(path), basename(path));
+  try {
+    return await withClassNames(model, options, named);
+  } catch (error) {
+    await model.close();
+    throw error;
+  }
 }
 
 /** A file that was read where it is could not be held against its name before all of it had come. */

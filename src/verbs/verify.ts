@@ -20,7 +20,7 @@ export async function verify(options: VerifyOptions): Promise<VerifyResult> {
     try {
       const resolved = await resolve(options);
       const asked = await likeTheFile(options);
-      model = await load(resolved, asked);
+      model = await load(resolved, asked, () => (options.images?.length ?? 0) > 0);
       const measured = await measure(options.model, model, asked, resolved);
       const sha256 = await sha256Of(file, options.signal);
       const sources = new Map<string, string>();

@@ -32,7 +32,11 @@ export async function convertWeights(options: WeightsOptions): Promise<WeightsRe
       : await openTarget(options.out, guards);
     let model: BeitModel | undefined;
     try {
-      model = await load(resolved, options);
+      model = await load(
+        resolved,
+        options,
+        () => plan.layout.name === 'transformers' || plan.layout.name === 'mmpretrain',
+      );
       const expressed = await writers.express(model, plan.layout, options.drop);
       for (const note of expressed.notes) options.onNote?.(note);
       const read = clock.lap();

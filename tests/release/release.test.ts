@@ -10,7 +10,8 @@ import { hashFolder } from '../../src/release/files.js';
 import { folderBuilder } from '../../src/release/folder.js';
 import { release, type Builder, type ItemEvent, type ReleaseOptions } from '../../src/release/release.js';
 import { goldenPath } from '../convert/goldens.js';
-import { HubServer } from '../support/hub-server.js';
+import { COMMIT, HubServer } from '../support/hub-server.js';
+import { smallClassifier } from '../support/published.js';
 
 let folder: string;
 let manifest: string;
@@ -206,6 +207,59 @@ describe('release', () => {
       const sent = hub.sent;
       expect((await run(models, env('another'))).statuses).toEqual(['one unchanged']);
       expect(hub.sent - sent).toBeLessThan(weights.length / 2);
+    } finally {
+      await hub.stop();
+    }
+  });
+
+  it('class names from a hub: recorded, and a model without them is made again when they can be had', async () => {
+    const hub = await HubServer.start('timm/beit_base_patch16_224.in22k_ft_in22k_in1k');
+    try {
+      hub.files.set('model.safetensors', { content: smallClassifier(1000), lfs: true });
+      const id2label = Object.fromEntries(Array.from({ length: 1000 }, (_, id) => [id, `class ${id}`]));
+      const names = new Map([['config.json', { content: Buffer.from(JSON.stringify({ id2label })) }]]);
+      const models = `  - { name: one, source: official }\n`;
+      const labelsOf = async () => {
+        const text = await readFile(join(out, 'release.json'), 'utf8');
+        return (JSON.parse(text) as { items: { inputs: { labels: unknown } }[] }).items[0].inputs.labels;
+      };
+      const told: string[] = [];
+      const options = (cache: string) => ({
+        verify: false,
+        env: { HF_ENDPOINT: hub.endpoint, HF_HUB_CACHE: join(folder, cache), HF_HOME: folder },
+        onNote: (note: string) => void told.push(note),
+      });
+      expect((await run(models, options('cache'))).statuses).toEqual(['one built']);
+      expect(await labelsOf()).toBeNull();
+      expect(told).toEqual([expect.stringMatching(/^one: no class names: .*; give them with --labels$/)]);
+      expect((await run(models, options('cache'))).statuses).toEqual(['one unchanged']);
+
+      hub.others.set('microsoft/beit-base-patch16-224', names);
+      expect((await run(models, options('cache'))).statuses).toEqual(['one built']);
+      const recorded = await labelsOf();
+      expect(recorded).toEqual({
+        count: 1000,
+        origin: `imagenet-1k, hf:microsoft/beit-base-patch16-224@${COMMIT}/config.json`,
+        sha256: createHash('sha256')
+          .update(JSON.stringify(Object.values(id2label)))
+          .digest('hex'),
+      });
+      expect(await readFile(join(out, 'one', 'config.json'), 'utf8')).toContain('"0": "class 0"');
+      expect(await readFile(join(out, 'one', 'README.md'), 'utf8')).toContain(
+        'Class names are from `imagenet-1k, hf:microsoft/',
+      );
+      expect((await run(models, options('cache'))).statuses).toEqual(['one unchanged']);
+
+      // Out of reach again, on a machine without the cache: what is finished stays as it is.
+      hub.others.clear();
+      expect((await run(models, options('another'))).statuses).toEqual(['one unchanged']);
+      expect(await labelsOf()).toEqual(recorded);
+      // What the manifest asks for has to be had.
+      const { items } = await run(models.replace(' }', ', labels: imagenet-1k }'), options('another'));
+      expect(items[0].error).toMatchObject({ kind: 'NetworkError' });
+      expect((await run(models.replace(' }', ', labels: none }'), options('another'))).statuses).toEqual([
+        'one built',
+      ]);
     } finally {
       await hub.stop();
     }

@@ -55,6 +55,8 @@ export const gitBlobId = (bytes: Uint8Array): string =>
 
 export class HubServer {
   readonly files = new Map<string, StoredFile>();
+  /** files of other repositories, by `owner/name`; all at the same commit */
+  readonly others = new Map<string, Map<string, StoredFile>>();
   readonly faults: Fault[] = [];
   readonly seen: Seen[] = [];
   /** what `main` is */
@@ -137,29 +139,40 @@ export class HubServer {
     }
     if (fault?.stallAfter !== undefined) return;
     const path = decodeURIComponent(new URL(request.url ?? '/', 'http://x').pathname);
-    const api = `/api/models/${this.#repo}/`;
-    const resolve = `/${this.#repo}/resolve/`;
+    const repo = [...this.others.keys()].find((name) => path.includes(`/${name}/`)) ?? this.#repo;
+    const files = this.others.get(repo) ?? this.files;
+    const api = `/api/models/${repo}/`;
+    const resolve = `/${repo}/resolve/`;
     if (!path.startsWith(api) && !path.startsWith(resolve)) fail(response, 'RepoNotFound', 404);
     else if (path.startsWith(`${api}revision/`))
-      this.#revision(response, path.slice(`${api}revision/`.length), fault);
-    else if (path.startsWith(`${api}paths-info/`)) this.#pathsInfo(request, response);
-    else this.#resolve(request, response, path.slice(resolve.length), fault);
+      this.#revision(response, { repo, files }, path.slice(`${api}revision/`.length), fault);
+    else if (path.startsWith(`${api}paths-info/`)) this.#pathsInfo(request, response, files);
+    else this.#resolve(request, response, files, path.slice(resolve.length), fault);
   }
 
-  #revision(response: ServerResponse, revision: string, fault: Fault | undefined): void {
+  #revision(
+    response: ServerResponse,
+    { repo, files }: { readonly repo: string; readonly files: ReadonlyMap<string, StoredFile> },
+    revision: string,
+    fault: Fault | undefined,
+  ): void {
     if (!['main', 'refs/pr/1', 'v1', this.commit].includes(revision))
       return fail(response, 'RevisionNotFound', 404);
-    const siblings = [...this.files.keys()].map((rfilename) => ({ rfilename }));
-    sendJson(response, fault?.body ?? { _id: '1', id: this.#repo, sha: this.commit, siblings });
+    const siblings = [...files.keys()].map((rfilename) => ({ rfilename }));
+    sendJson(response, fault?.body ?? { _id: '1', id: repo, sha: this.commit, siblings });
   }
 
-  #pathsInfo(request: IncomingMessage, response: ServerResponse): void {
+  #pathsInfo(
+    request: IncomingMessage,
+    response: ServerResponse,
+    files: ReadonlyMap<string, StoredFile>,
+  ): void {
     const parts: Buffer[] = [];
     request.on('data', (part: Buffer) => parts.push(part));
     request.on('end', () => {
       const { paths } = JSON.parse(Buffer.concat(parts).toString()) as { paths: string[] };
       const found = paths.flatMap((path) => {
-        const file = this.files.get(path);
+        const file = files.get(path);
         if (!file) return [];
         const size = file.content.length;
         const lfs = file.lfs
@@ -171,9 +184,15 @@ export class HubServer {
     });
   }
 
-  #resolve(request: IncomingMessage, response: ServerResponse, rest: string, fault: Fault | undefined): void {
+  #resolve(
+    request: IncomingMessage,
+    response: ServerResponse,
+    files: ReadonlyMap<string, StoredFile>,
+    rest: string,
+    fault: Fault | undefined,
+  ): void {
     const slash = rest.indexOf('/');
-    const file = this.files.get(rest.slice(slash + 1));
+    const file = files.get(rest.slice(slash + 1));
     if (rest.slice(0, slash) !== this.commit) fail(response, 'RevisionNotFound', 404);
     else if (!file) fail(response, 'EntryNotFound', 404);
     else if (file.lfs) {

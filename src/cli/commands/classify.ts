@@ -1,6 +1,7 @@
 /** `convert-beit classify`: the best classes of pictures. */
 import { Argument, Command } from 'commander';
 import type { CliDeps } from '../deps.js';
+import { LABEL_WORDS } from '../../label-sets.js';
 import { OPTIONS, modelOptions, text, texts, type ModelFlags } from '../options.js';
 import { Session } from '../session.js';
 
@@ -10,8 +11,8 @@ interface ClassifyFlags extends ModelFlags {
 
 export const FEEDING_HELP = `
 How pictures are prepared is told by the model's own metadata (convert-beit writes it); for other models by the
-preprocessor_config.json beside the file, or by --preprocess. Class names: --labels, else the metadata, else config.json
-beside the file.`;
+preprocessor_config.json beside the file, or by --preprocess. Class names: --labels (a file, or a
+set: ${LABEL_WORDS}), else the metadata, else config.json beside the file.`;
 
 export function classifyCommand(deps: CliDeps): Command {
   return new Command('classify')

@@ -1,6 +1,7 @@
 /** `convert-beit convert`: the default command. */
 import { Command } from 'commander';
 import { UsageError } from '../../errors.js';
+import { LABEL_SETS } from '../../label-sets.js';
 import type { TaskOptions } from '../../task.js';
 import type { CliDeps } from '../deps.js';
 import { OPTIONS, sourceOptions } from '../options.js';
@@ -25,6 +26,10 @@ Sources:
   https://<address>        a file anywhere; -<8 hex digits> at the end of its
                            name are checked as the start of its sha256
   <path>                   a checkpoint file, or the folder it is in`;
+
+const LABELS_HELP = `
+Class names: --labels, else what the weights have. Published checkpoints (official, mmpretrain) get those they were
+trained on (${LABEL_SETS.map(({ name }) => name).join(', ')}) from the hub, a small file; if it cannot be had, a note says so.`;
 
 export function convertCommand(deps: CliDeps): Command {
   return new Command('convert')
@@ -93,6 +98,7 @@ export function convertCommand(deps: CliDeps): Command {
     .addHelpText(
       'after',
       `${SOURCES_HELP}
+${LABELS_HELP}
 
 Examples:
   convert-beit --src official --out model.onnx

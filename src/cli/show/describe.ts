@@ -5,7 +5,7 @@ import type { BeitConfig, Kind } from '../../beit.js';
 import { formatBytes } from '../../bytes.js';
 import { printable } from '../../errors.js';
 import type { Preprocessing } from '../../preprocessing.js';
-import type { PortSummary } from '../../pipeline.js';
+import type { LabelsSummary, PortSummary } from '../../pipeline.js';
 import { formatCount, formatInteger } from '../text.js';
 
 /** Upstream's architectures (unilm `beit/modeling_finetune.py`) by width, depth, heads. */
@@ -88,6 +88,11 @@ export function describePreprocessing(preprocessing: Preprocessing): string {
   const { resize, crop, interpolation, mean, std, origin } = preprocessing;
   const size = typeof resize === 'number' ? `short side to ${resize}` : `to ${resize.join('×')}`;
   return `resize ${size} (${interpolation}), crop ${crop.join('×')}, mean ${mean.join(' ')}, std ${std.join(' ')} (${printable(origin)})`;
+}
+
+/** `1,000 class names: imagenet-1k, hf:…`. */
+export function describeLabels({ count, origin }: LabelsSummary): string {
+  return `${plural(count, 'class name')}: ${printable(origin, 300)}`;
 }
 
 export function describeCost(cost: { readonly parameters: number; readonly flops: number }): string {

@@ -11,6 +11,7 @@ import {
   describeConfig,
   describeCost,
   describeFile,
+  describeLabels,
   describePort,
   describePreprocessing,
   describeVersion,
@@ -89,6 +90,7 @@ export function sourceLines(source: SourceSummary, { style }: View): string[] {
     `${source.container}, ${source.layout} layout${prefix}`,
     describeVersion(source.version, source.versionEvidence),
     describeConfig(source.config),
+    ...(source.labels ? [describeLabels(source.labels)] : []),
     describeCost(source),
   ];
 }

@@ -38,6 +38,8 @@ export interface HubRequest {
 export interface HubOptions extends DownloadHooks, NetworkOptions {
   /** weights that are not in the cache stay on the hub and are read from there */
   readonly stream?: boolean | undefined;
+  /** a small file that can be done without: what the cache has is good enough, and one attempt */
+  readonly brief?: boolean | undefined;
 }
 
 /** One file in the cache, or, with `open`, on the hub. */
@@ -88,6 +90,9 @@ class HubSession {
   readonly #context: HttpContext;
   readonly #hooks: DownloadHooks;
   readonly #stream: boolean;
+  readonly #brief: boolean;
+  /** for a request that something depends on */
+  readonly #attempts: number;
   readonly #cache: RepoCache;
   /** set when no request may be made any more, with the reason why */
   #offline: { readonly reason: string; readonly cause?: unknown } | undefined;
@@ -99,6 +104,8 @@ class HubSession {
     this.#context = context;
     this.#hooks = options;
     this.#stream = options.stream ?? false;
+    this.#brief = options.brief ?? false;
+    this.#attempts = this.#brief ? 1 : API_ATTEMPTS;
     this.#cache = new RepoCache(context.settings.cacheDir, wanted.repo);
     if (context.settings.offline) this.#offline = { reason: 'HF_HUB_OFFLINE is set' };
   }
@@ -124,9 +131,9 @@ class HubSession {
     if (isCommit(this.#revision)) return { commit: this.#revision };
     const known = await this.#cache.readRef(this.#revision);
     const standIn = known !== undefined && (await this.#holdsWeights(known));
-    if (!this.#offline) {
+    if (!this.#offline && !(this.#brief && standIn)) {
       try {
-        const answer = await this.#info(standIn ? 1 : API_ATTEMPTS);
+        const answer = await this.#info(standIn ? 1 : this.#attempts);
         await this.#cache.writeRef(this.#revision, answer.commit);
         return answer;
       } catch (error) {
@@ -149,7 +156,7 @@ class HubSession {
     if (cached.includes(FIRST_CHOICE)) return cached;
     if (!this.#offline) {
       try {
-        return (await this.#info(cached.length === 0 ? API_ATTEMPTS : 1)).names;
+        return (await this.#info(cached.length === 0 ? this.#attempts : 1)).names;
       } catch (error) {
         if (cached.length === 0 || !isOutage(error)) throw this.#explained(error);
         this.#goOffline(error, commit);
@@ -225,7 +232,7 @@ class HubSession {
         revision: commit,
         paths: [...files],
         hubUrl: this.#context.settings.endpoint,
-        fetch: this.#apiFetch(missing.length > 0 ? API_ATTEMPTS : 1),
+        fetch: this.#apiFetch(missing.length > 0 ? this.#attempts : 1),
       });
       return new Map(
         infos.filter((info) => files.includes(info.path)).map((info) => [info.path, statedFile(info)]),
@@ -239,7 +246,7 @@ class HubSession {
 
   async #fetchFile(commit: string, stated: StatedFile, needed: boolean): Promise<void> {
     const { file, bytes, blobId } = stated;
-    const limit = needed ? (file.endsWith('.json') ? INDEX_LIMIT : Infinity) : CONFIG_LIMIT;
+    const limit = needed && !this.#brief ? (file.endsWith('.json') ? INDEX_LIMIT : Infinity) : CONFIG_LIMIT;
     if (bytes > limit) {
       const text = `${hubId({ ...this.#wanted, file })} is said to be ${bytes.toLocaleString('en-US')} bytes long, too much for such a file`;
       if (needed)

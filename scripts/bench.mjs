@@ -6,6 +6,7 @@
 //   npm run bench -- graph             what the written graphs cost to run (scripts/bench-graph.mjs)
 //   npm run bench -- evaluate          pictures per second against the runtime alone (scripts/bench-evaluate.mjs)
 //   npm run bench -- oracle            speed and memory of the float64 reference (scripts/bench-oracle.mjs)
+//   npm run bench -- release           time and memory of a release of base-size models (scripts/bench-release.mjs)
 //
 // Every round runs all commands once, so that a drift of the machine's speed touches all of them; ratios are taken
 // round by round and their median is printed. Times are of whole processes, start-up included.
@@ -16,7 +17,7 @@ import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
 
-if (['graph', 'evaluate', 'oracle'].includes(process.argv[2])) {
+if (['graph', 'evaluate', 'oracle', 'release'].includes(process.argv[2])) {
   const [name] = process.argv.splice(2, 1);
   await import(`./bench-${name}.mjs`);
   process.exit();

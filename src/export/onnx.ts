@@ -23,15 +23,15 @@ const IR_VERSIONS: ReadonlyMap<number, number> = new Map([
   [23, 11],
 ]);
 
+export const OPSETS: readonly number[] = [...IR_VERSIONS.keys()];
 export const DEFAULT_OPSET = 17;
 
 /** @throws UsageError for an opset that is not supported */
 export function irVersion(opset: number): number {
   const version = IR_VERSIONS.get(opset);
   if (version === undefined) {
-    const supported = [...IR_VERSIONS.keys()];
     throw new UsageError(`opset ${opset} is not supported`, {
-      next: `Choose ${Math.min(...supported)} to ${Math.max(...supported)}; ${DEFAULT_OPSET} runs on the oldest runtimes.`,
+      next: `Choose ${OPSETS[0]} to ${OPSETS.at(-1)}; ${DEFAULT_OPSET} runs on the oldest runtimes.`,
     });
   }
   return version;

@@ -14,6 +14,19 @@ import { byPath, type ReleasedFile } from './record.js';
 /** What a zip without its 64-bit extension can address, less room for its directory. */
 const ZIP_LIMIT = 2 ** 32 - 16 * 1024 * 1024;
 
+/** File name of the bundle of a release with this title. */
+export function bundleName(title: string): string {
+  return `${title.replaceAll(/[^A-Za-z0-9._-]+/g, '-')}.zip`;
+}
+
+/** @throws UsageError for more than a zip holds: best asked before the work */
+export function refuseHugeBundle(bytes: number): void {
+  if (bytes <= ZIP_LIMIT) return;
+  throw new UsageError(`a zip holds 4 GiB; this release has ${formatBytes(bytes)}`, {
+    next: 'Release fewer models at once (--only, --shard), or leave --zip out.',
+  });
+}
+
 export interface BundleOptions {
   readonly signal?: AbortSignal;
   /** seconds since 1970 (`SOURCE_DATE_EPOCH`); default 1980-01-01, the first day a zip can name */
@@ -28,11 +41,7 @@ export async function writeBundle(
   options: BundleOptions = {},
 ): Promise<void> {
   const total = files.reduce((sum, { bytes }) => sum + bytes, 0);
-  if (total > ZIP_LIMIT) {
-    throw new UsageError(`a zip holds 4 GiB; this release has ${formatBytes(total)}`, {
-      next: 'Release fewer models at once (--only, --shard), or leave --zip out.',
-    });
-  }
+  refuseHugeBundle(total);
   const target = await open(path, 'wx').catch((error: unknown) =>
     Promise.reject(fileError(error, path, total)),
   );

@@ -21,7 +21,7 @@ import { VERSION } from '../version.js';
 import { modelCard } from './card.js';
 import { commandOf } from './command.js';
 import { hashFile, hashFolder } from './files.js';
-import { itemInputs, withKnownLabels, type ItemInputs } from './inputs.js';
+import { itemInputs, withKnownLabels } from './inputs.js';
 import type { ReleaseItem } from './manifest.js';
 import { dateStamp, openmmlabName } from './names.js';
 import { modelPath } from './plan.js';
@@ -58,7 +58,7 @@ export type Extra = Partial<
 /** The {@link Builder} that converts. */
 export const folderBuilder: Builder = {
   inputs: itemInputs,
-  asFinished: (inputs, { source }) => withKnownLabels(inputs as ItemInputs, source.labels),
+  asFinished: (inputs, { released }) => withKnownLabels(inputs, released.source.labels),
   build: (item, folder, options) => buildFolder(item, folder, options),
 };
 

@@ -19,10 +19,13 @@ export interface ItemInputs {
   /** of the source; a hub's names commit and file */
   readonly id: string;
   readonly commit?: string;
+  /** weights; none where the commit stands for them */
   readonly files: readonly InputDigest[];
-  readonly config?: string;
-  /** digest of a file; a set by its names and where they are from, or that they could not be had */
-  readonly labels?: string | LabelsSummary | { readonly missing: string };
+  /** small files that lie beside the weights */
+  readonly beside?: readonly InputDigest[];
+  readonly config?: InputDigest;
+  /** a file; or a set by its names and where they are from, or that they could not be had */
+  readonly labels?: InputDigest | LabelsSummary | { readonly missing: string };
 }
 
 /** Read beside the weights where they are there. */
@@ -57,7 +60,7 @@ export async function itemInputs(item: ReleaseItem, common: CommonOptions): Prom
   }
   // Nobody says what the content of an address is: it is brought here, as the conversion does.
   const local = remote?.open ? await resolveSource(source, options) : resolved;
-  return { id, files: await localFiles(local, common.signal), ...given };
+  return { id, ...(await localFiles(local, common.signal)), ...given };
 }
 
 /**
@@ -86,12 +89,13 @@ async function labelsOf(
 
 /** Names that a finished model has need not be had again: without them it would become a worse one. */
 export function withKnownLabels(inputs: ItemInputs, labels: LabelsSummary | undefined): ItemInputs {
-  return labels && typeof inputs.labels === 'object' && 'missing' in inputs.labels
-    ? { ...inputs, labels }
-    : inputs;
+  return labels && inputs.labels && 'missing' in inputs.labels ? { ...inputs, labels } : inputs;
 }
 
-async function localFiles(resolved: ResolvedSource, signal?: AbortSignal): Promise<InputDigest[]> {
+async function localFiles(
+  resolved: ResolvedSource,
+  signal?: AbortSignal,
+): Promise<Pick<ItemInputs, 'files' | 'beside'>> {
   const checkpoint = await openCheckpoint(resolved.path, {}, resolved.open);
   try {
     const files: InputDigest[] = [];
@@ -99,25 +103,25 @@ async function localFiles(resolved: ResolvedSource, signal?: AbortSignal): Promi
       files.push({ name, sha256: await sha256Of(source, signal) });
     }
     const first = checkpoint.files[0]?.source.file?.path;
-    if (first === undefined) return files;
-    for (const name of SIBLINGS) {
-      const bytes = await readFile(join(dirname(first), name)).catch(() => undefined);
-      if (bytes) files.push({ name, sha256: digest(bytes) });
+    const beside: InputDigest[] = [];
+    for (const name of first === undefined ? [] : SIBLINGS) {
+      const bytes = await readFile(join(dirname(first!), name)).catch(() => undefined);
+      if (bytes) beside.push({ name, sha256: digest(bytes) });
     }
-    return files;
+    return { files, ...(beside.length > 0 && { beside }) };
   } finally {
     await checkpoint.close();
   }
 }
 
-async function fileDigest(path: string): Promise<string> {
+async function fileDigest(path: string): Promise<InputDigest> {
   const bytes = await readFile(path).catch((cause: NodeJS.ErrnoException) => {
     throw new InputError(`${printable(path, 300)} cannot be read (${cause.code ?? 'error'})`, {
       next: 'Correct its path in the manifest; relative paths start at the manifest’s folder.',
       cause,
     });
   });
-  return digest(bytes);
+  return { name: basename(path), sha256: digest(bytes) };
 }
 
 const digest = (bytes: Uint8Array): string => createHash('sha256').update(bytes).digest('hex');

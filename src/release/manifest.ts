@@ -4,11 +4,15 @@
  */
 import { readFile } from 'node:fs/promises';
 import { dirname, isAbsolute, resolve } from 'node:path';
-import { LineCounter, parseDocument, type Document, type Node } from 'yaml';
+import { LineCounter, parseDocument } from 'yaml';
 import { z } from 'zod';
-import { InputError, listNames, printable } from '../errors.js';
+import { catalogRow } from '../convert/catalog.js';
+import { parseSource } from '../convert/source.js';
+import { InputError, UsageError, listNames, printable } from '../errors.js';
+import { OPSETS } from '../export/onnx.js';
 import { isLabelWord } from '../label-sets.js';
 import { RESIZE_METHODS } from '../resizing.js';
+import { Places, schemaError, yamlError } from './manifest-errors.js';
 
 export const DTYPES = ['fp32', 'fp16', 'q8', 'int8', 'uint8', 'q4', 'q4f16'] as const;
 export const TASKS = ['classify', 'features', 'masked-image', 'segment'] as const;
@@ -18,18 +22,27 @@ export type NameStyle = (typeof NAME_STYLES)[number];
 /** A folder name that is one on every system, and a repository name on the hub. */
 const NAME = /^(?!.*\.\.)[A-Za-z0-9](?:[A-Za-z0-9._-]{0,94}[A-Za-z0-9])?$/;
 
+/** What lies over all models; some file systems do not tell upper from lower case. */
+const TAKEN = /^(?:readme\.md|metafile\.yml|release\.json|sha256sums|.*\.zip)$/i;
+
 const side = z.int().min(1).max(100_000);
 const text = z.string().min(1).max(10_000);
 
 /** What an item may say, and `defaults` for all of them. */
 const settings = {
   task: z.enum(TASKS),
-  dtype: z.array(z.enum(DTYPES)).min(1),
+  dtype: z
+    .array(z.enum(DTYPES))
+    .min(1)
+    .refine((names) => new Set(names).size === names.length, 'a precision is named twice'),
   keep: z.array(text).min(1),
-  opset: z.int().min(1).max(99),
-  image_size: z.union([side, z.tuple([side, side])]),
+  opset: z.int().min(OPSETS[0]).max(OPSETS.at(-1)!),
+  image_size: z.union(
+    [side, z.tuple([side, side])],
+    'a whole number of pixels, or [height, width], is needed',
+  ),
   resize: z.enum(RESIZE_METHODS),
-  beit_version: z.union([z.literal(1), z.literal(2)]),
+  beit_version: z.literal([1, 2]),
   with_weights: z.boolean(),
   external_data: z.boolean(),
   samples: z.int().min(1).max(1000),
@@ -41,7 +54,10 @@ const settings = {
 
 const itemSchema = z.strictObject({
   ...Object.fromEntries(Object.entries(settings).map(([key, type]) => [key, type.optional()])),
-  name: z.string().regex(NAME, 'letters, digits, ".", "_" and "-" are needed'),
+  name: z
+    .string()
+    .regex(NAME, 'letters, digits, ".", "_" and "-" are needed')
+    .refine((name) => !TAKEN.test(name), 'a file of the release itself has this name'),
   source: text,
   config: text.optional(),
   labels: text.optional(),
@@ -115,78 +131,62 @@ export function parseManifest(source: string, path: string): Manifest {
   const lines = new LineCounter();
   // Aliases that multiply (`*a` of `*a` of …) are refused by the parser's own count.
   const document = parseDocument(source, { lineCounter: lines, uniqueKeys: true, prettyErrors: false });
-  const at = (offset: number): string => {
-    const { line, col } = lines.linePos(offset);
-    return `${printable(path, 300)}:${line}:${col}`;
-  };
-  if (document.errors.length > 0) {
-    const [error] = document.errors;
-    throw new InputError(`${at(error.pos[0])}: ${printable(error.message, 300)}`, {
-      next: 'Correct the YAML there.',
-    });
-  }
+  const places = new Places(document, lines, path);
+  if (document.errors.length > 0) throw yamlError(document.errors[0], places);
   let value: unknown;
   try {
     value = document.toJS({ maxAliasCount: 100 });
   } catch (cause) {
-    throw new InputError(`${at(0)}: the aliases of this YAML expand beyond reason`, { cause });
+    throw new InputError(`${places.at(0)}: the aliases of this YAML expand beyond reason`, { cause });
   }
   const checked = manifestSchema.safeParse(value);
-  if (!checked.success) throw schemaError(checked.error, document, at);
+  if (!checked.success) throw schemaError(checked.error, value, places);
   const { name, defaults, models } = checked.data;
-  refuseDuplicates(models, (index) => at(offsetOf(document, ['models', index, 'name'])));
+  refuseDuplicates(models, places);
   const here = dirname(resolve(path));
   return {
     name: name ?? 'release',
-    items: models.map((model) => withPaths({ ...defaults, ...model } as ReleaseItem, here)),
+    items: models.map((model, index) => {
+      const isLocal = checkSource(model.source, places.of(['models', index, 'source']));
+      return withPaths({ ...defaults, ...model } as ReleaseItem, here, isLocal);
+    }),
   };
 }
 
-function schemaError(error: z.ZodError, document: Document, at: (offset: number) => string): InputError {
-  const problems = error.issues.flatMap((issue) => {
-    if (issue.code !== 'unrecognized_keys') return [{ path: issue.path, message: issue.message }];
-    return issue.keys.map((key) => ({ path: [...issue.path, key], message: 'no such field' }));
-  });
-  const shown = problems.slice(0, 8).map(({ path, message }) => {
-    const where = path.map((part) => (typeof part === 'number' ? `[${part}]` : `.${String(part)}`)).join('');
-    return `${at(offsetOf(document, path))}: ${printable(where.replace(/^\./, '')) || 'the manifest'}: ${printable(message, 200)}`;
-  });
-  const rest = problems.length - shown.length;
-  return new InputError(shown.join('\n') + (rest > 0 ? `\nand ${rest} more` : ''), {
-    next: 'Correct the manifest; docs/release.md lists every field.',
-  });
-}
-
-/** Where a value begins; the nearest one around it that exists, when it is missing. */
-function offsetOf(document: Document, path: readonly PropertyKey[]): number {
-  for (let length = path.length; length > 0; length--) {
-    const node = document.getIn(path.slice(0, length), true) as Node | undefined;
-    if (node?.range) return node.range[0];
+/** A wrong name is told before hours of work. @returns is it a path? */
+function checkSource(text: string, at: string): boolean {
+  try {
+    const source = parseSource(text);
+    if (source.kind === 'official' || source.kind === 'mmpretrain') catalogRow(source.name, source.kind);
+    return source.kind === 'file';
+  } catch (cause) {
+    if (!(cause instanceof UsageError)) throw cause;
+    throw new InputError(`${at}: ${cause.message}`, { next: cause.next, cause });
   }
-  return document.contents?.range?.[0] ?? 0;
 }
 
-function refuseDuplicates(models: readonly { readonly name: string }[], at: (index: number) => string): void {
+function refuseDuplicates(models: readonly { readonly name: string }[], places: Places): void {
   const seen = new Map<string, number>();
   for (const [index, { name }] of models.entries()) {
     // Folders: some file systems do not tell upper from lower case.
     const first = seen.get(name.toLowerCase());
     if (first !== undefined) {
-      throw new InputError(`${at(index)}: two models are called ${printable(name)}`, {
-        next: 'Every model needs a name of its own: it names its folder.',
-      });
+      throw new InputError(
+        `${places.of(['models', index, 'name'])}: two models are called ${printable(name)}`,
+        {
+          next: 'Every model needs a name of its own: it names its folder.',
+        },
+      );
     }
     seen.set(name.toLowerCase(), index);
   }
 }
 
-const REMOTE = /^(?:official$|official:|hf:|mmpretrain:|https?:\/\/)/;
-
-function withPaths(item: ReleaseItem, here: string): ReleaseItem {
+function withPaths(item: ReleaseItem, here: string, isLocal: boolean): ReleaseItem {
   const local = (path: string): string => (isAbsolute(path) ? path : resolve(here, path));
   return {
     ...item,
-    source: REMOTE.test(item.source) ? item.source : local(item.source),
+    source: isLocal ? local(item.source) : item.source,
     ...(item.config !== undefined && { config: local(item.config) }),
     ...(item.labels !== undefined && { labels: isLabelWord(item.labels) ? item.labels : local(item.labels) }),
   };

@@ -1,8 +1,10 @@
 /**
  * What a release would do, before anything is read from a network: names, sizes, sources, and rough times.
  */
-import { stat } from 'node:fs/promises';
+import { readdir, stat } from 'node:fs/promises';
+import { join } from 'node:path';
 import { complexity } from '../beit.js';
+import { parseSource } from '../convert/source.js';
 import { factsOf } from './facts.js';
 import { knownConfig } from './known-config.js';
 import type { ReleaseItem } from './manifest.js';
@@ -24,8 +26,10 @@ export interface PlannedItem {
   readonly bytes?: number;
   /** of two ordinary cores, download not counted */
   readonly seconds?: number;
-  /** peak, verification included */
-  readonly memory: number;
+  /** peak, verification included; `undefined` when nothing is known about the model yet */
+  readonly memory?: number;
+  /** a path where nothing is */
+  readonly missing?: boolean;
 }
 
 /** Bytes a weight takes in each precision (scales included): matrices dominate. */
@@ -58,16 +62,21 @@ export function modelPath(dtype: string): string {
 const SECONDS_PER_BYTE = 2e-9;
 const SECONDS_PER_FLOP = 4e-10;
 const START_SECONDS = 1;
-/** Peak of a verified conversion besides the runtime's copies of the weights. */
-const BASE_MEMORY = 400e6;
-const RUNTIME_COPIES = 2.2;
+/**
+ * Peak of a verified conversion, the runtime's process included: measured, `npm run bench -- release`. The runtime holds
+ * float32 twice while it opens a file.
+ */
+const BASE_MEMORY = 290e6;
+const RUNTIME_COPIES = 2;
 
 export async function planItem(item: ReleaseItem): Promise<PlannedItem> {
   const facts = factsOf(item);
   const config = knownConfig(item);
   const dtypes = item.dtype ?? ['fp32'];
   const known = config ? complexity(config) : undefined;
-  const parameters = known?.parameters ?? (await localParameters(item.source));
+  const local = config || parseSource(item.source).kind !== 'file' ? undefined : await sizeOf(item.source);
+  // Most checkpoints hold float32: what a file's size says is near enough for a plan.
+  const parameters = known?.parameters ?? (local ? Math.round(local / 4) : undefined);
   const files = dtypes.map((dtype) => ({
     path: modelPath(dtype),
     ...(parameters !== undefined && { bytes: Math.round(parameters * BYTES_PER_WEIGHT[dtype]) }),
@@ -91,12 +100,19 @@ export async function planItem(item: ReleaseItem): Promise<PlannedItem> {
       seconds:
         START_SECONDS + bytes * SECONDS_PER_BYTE + (known?.flops ?? 0) * SECONDS_PER_FLOP * dtypes.length,
     }),
-    memory: BASE_MEMORY + RUNTIME_COPIES * 4 * (parameters ?? 0),
+    ...(parameters !== undefined && { memory: BASE_MEMORY + RUNTIME_COPIES * 4 * parameters }),
+    ...(local === null && { missing: true }),
   };
 }
 
-/** Most checkpoints hold float32: what a file's size says is near enough for a plan. */
-async function localParameters(source: string): Promise<number | undefined> {
-  const found = await stat(source).catch(() => undefined);
-  return found?.isFile() ? Math.round(found.size / 4) : undefined;
+/** Bytes of the weights of a file or a folder; `undefined` when it has none, `null` when nothing is there. */
+async function sizeOf(path: string): Promise<number | null | undefined> {
+  const found = await stat(path).catch(() => undefined);
+  if (!found) return null;
+  if (!found.isDirectory()) return found.size;
+  const names = (await readdir(path)).filter((name) => WEIGHTS.test(name));
+  const sizes = await Promise.all(names.map(async (name) => (await stat(join(path, name))).size));
+  return sizes.reduce((sum, size) => sum + size, 0) || undefined;
 }
+
+const WEIGHTS = /\.(?:safetensors|bin|pth|pt)$/;

@@ -1,5 +1,6 @@
 /** What a release knows of a finished item: plain data, the same on every run over the same inputs. */
 import type { SourceSummary } from '../results.js';
+import type { ItemInputs } from './inputs.js';
 import type { ReleaseItem } from './manifest.js';
 
 /** A file of a release; the path is relative to the folder that is spoken of, with `/`. */
@@ -31,6 +32,12 @@ export interface ReleasedItem {
   readonly models: readonly ReleasedModel[];
   /** every file of the item's folder, `SHA256SUMS` included; sorted by path */
   readonly files: readonly ReleasedFile[];
+}
+
+/** An item of a release, and what went into it. */
+export interface FinishedItem {
+  readonly released: ReleasedItem;
+  readonly inputs: ItemInputs;
 }
 
 /** By code unit: the order is the same on every machine. */

@@ -1,16 +1,14 @@
 /**
  * Many models in one run: every item a folder, and over all of them the files that a release needs.
  */
-import { mkdir, readFile, readdir, rename, rm, stat, writeFile } from 'node:fs/promises';
+import { mkdir, rm } from 'node:fs/promises';
 import { availableParallelism, freemem } from 'node:os';
-import { createHash, randomBytes } from 'node:crypto';
-import { basename, join } from 'node:path';
-import { InterruptedError, UsageError, printable } from '../errors.js';
+import { join } from 'node:path';
+import { InterruptedError, listNames } from '../errors.js';
 import type { CommonOptions } from '../results.js';
-import { fileError } from '../sink.js';
 import { VERSION } from '../version.js';
-import { writeBundle } from './bundle.js';
-import { hashFile } from './files.js';
+import { refuseHugeBundle } from './bundle.js';
+import type { ItemInputs } from './inputs.js';
 import {
   readManifest,
   selectItems,
@@ -19,13 +17,23 @@ import {
   type ReleaseItem,
   type Shard,
 } from './manifest.js';
-import { metafile, readmeTable } from './metafile.js';
 import { sourceDateEpoch } from './names.js';
+import { writeOverall } from './overall.js';
 import { planItem, type PlannedItem } from './plan.js';
-import type { ReleasedFile, ReleasedItem } from './record.js';
+import type { FinishedItem, ReleasedFile, ReleasedItem } from './record.js';
 import { runJobs } from './schedule.js';
-import { finishedItem, keyOf, recordFinished } from './state.js';
-import { checksums } from './sums.js';
+import {
+  finishedElsewhere,
+  finishedItem,
+  keyOf,
+  recordFinished,
+  recordedNames,
+  withoutPaths,
+} from './state.js';
+import { makeFolder, openWork, replaceFolder } from './workplace.js';
+
+/** What all jobs together may need unless said otherwise: one base-size model, or several small ones. */
+const MEMORY_BUDGET = 1e9;
 
 export interface ReleaseOptions extends CommonOptions {
   /** path of the manifest */
@@ -37,7 +45,7 @@ export interface ReleaseOptions extends CommonOptions {
   readonly shard?: Shard;
   /** items side by side; default: as cores and memory allow */
   readonly jobs?: number;
-  /** bytes all jobs together may need; default: half of what is free */
+  /** bytes all jobs together may need; default: 1 GB, or half of what is free if that is less */
   readonly memory?: number;
   readonly nameStyle?: NameStyle;
   /** also write everything as one zip beside the folders */
@@ -65,6 +73,7 @@ export interface ReleasedStatus {
   readonly seconds: number;
   readonly error?: { readonly kind: string; readonly message: string; readonly next?: string };
   readonly released?: ReleasedItem;
+  readonly inputs?: ItemInputs;
 }
 
 export interface ReleaseResult {
@@ -80,9 +89,9 @@ export interface ReleaseResult {
 /** How one item is made; the whole of it lies in `folder` afterwards. */
 export interface Builder {
   /** what decides the item's bytes besides the item itself: plain data (inputs with sha256) */
-  inputs(item: ReleaseItem, common: CommonOptions): Promise<unknown>;
+  inputs(item: ReleaseItem, common: CommonOptions): Promise<ItemInputs>;
   /** the same, where what could not be found out is taken as it was when the item was finished */
-  asFinished?(inputs: unknown, finished: ReleasedItem): unknown;
+  asFinished?(inputs: ItemInputs, finished: FinishedItem): ItemInputs;
   build(item: ReleaseItem, folder: string, options: BuildOptions): Promise<ReleasedItem>;
 }
 
@@ -109,23 +118,28 @@ export async function planRelease(
 export async function release(options: ReleaseOptions, builder: Builder): Promise<ReleaseResult> {
   const start = performance.now();
   const manifest = await readManifest(options.manifest);
-  const items = shardOf(selectItems(manifest.items, options.only), options.shard).map((item) =>
+  const whole = manifest.items.map((item) =>
     options.push === undefined ? item : { ...item, push: options.push },
   );
+  const items = shardOf(selectItems(whole, options.only), options.shard);
   const epoch = sourceDateEpoch(options.env ?? process.env);
   const nameStyle = options.nameStyle ?? 'plain';
+  const plans = await Promise.all(items.map(planItem));
+  // Estimated, and without what is not known: what is beyond a zip then is beyond it in the end.
+  if (options.zip) refuseHugeBundle(0.95 * plans.reduce((sum, { bytes = 0 }) => sum + bytes, 0));
   await makeFolder(options.out);
   const work = await openWork(options.out);
   try {
-    const plans = await Promise.all(items.map(planItem));
-    const jobs = items.map((item, i) => ({
-      memory: plans[i].memory,
-      run: () => one(item, i),
-    }));
+    await noteLeftovers(options, whole);
     const limits = {
       jobs: options.jobs ?? Math.max(1, Math.floor(availableParallelism() / 2)),
-      memory: options.memory ?? Math.floor(freemem() / 2),
+      memory: options.memory ?? Math.min(MEMORY_BUDGET, Math.floor(freemem() / 2)),
     };
+    const jobs = items.map((item, i) => ({
+      // Of what size a model is that nobody has seen, nobody knows: it runs alone.
+      memory: plans[i].memory ?? limits.memory,
+      run: () => one(item, i),
+    }));
     const outcomes = await runJobs(jobs, limits);
     if (options.signal?.aborted) {
       throw new InterruptedError('interrupted; finished models are kept, run the same command to go on');
@@ -134,8 +148,11 @@ export async function release(options: ReleaseOptions, builder: Builder): Promis
       if ('error' in outcome) throw outcome.error;
       return outcome.value;
     });
-    const done = statuses.flatMap(({ released }) => (released ? [released] : []));
-    const files = await overall(options, manifest.name, done, work, epoch);
+    const finished = await inOrder(options.out, whole, statuses);
+    const { manifest: path, out, zip, signal } = options;
+    const about = { manifest: path, name: manifest.name, out, work, epoch, zip, signal };
+    // Where nothing came to an end, what stands there is of a release that did.
+    const files = finished.length === 0 ? [] : await writeOverall(finished, about);
     return {
       out: options.out,
       items: statuses,
@@ -165,7 +182,8 @@ export async function release(options: ReleaseOptions, builder: Builder): Promis
     };
     try {
       options.signal?.throwIfAborted();
-      const keyWith = (inputs: unknown): string =>
+      const inputs = await builder.inputs(item, common);
+      const keyWith = (known: ItemInputs): string =>
         keyOf({
           tool: VERSION,
           item: withoutPaths(item),
@@ -173,9 +191,8 @@ export async function release(options: ReleaseOptions, builder: Builder): Promis
           // Only dated names depend on the date.
           ...(nameStyle === 'openmmlab' && { epoch: epoch ?? 'today' }),
           verify: options.verify ?? true,
-          inputs,
+          inputs: known,
         });
-      const inputs = await builder.inputs(item, common);
       const finished = await finishedItem(
         options.out,
         item.name,
@@ -183,9 +200,9 @@ export async function release(options: ReleaseOptions, builder: Builder): Promis
         options.signal,
       );
       if (finished) {
-        const bytes = sizeOf(finished.files);
+        const bytes = sizeOf(finished.released.files);
         tell({ status: 'unchanged', bytes, seconds: elapsed() });
-        return { name: item.name, status: 'unchanged', bytes, seconds: elapsed(), released: finished };
+        return { name: item.name, status: 'unchanged', bytes, seconds: elapsed(), ...finished };
       }
       tell({ status: 'started' });
       const folder = join(work, item.name);
@@ -197,10 +214,10 @@ export async function release(options: ReleaseOptions, builder: Builder): Promis
         verify: options.verify ?? true,
       });
       await replaceFolder(folder, join(options.out, item.name), join(work, `${item.name}.previous`));
-      await recordFinished(options.out, item.name, keyWith(inputs), released);
+      await recordFinished(options.out, work, keyWith(inputs), { released, inputs });
       const bytes = sizeOf(released.files);
       tell({ status: 'built', bytes, seconds: elapsed() });
-      return { name: item.name, status: 'built', bytes, seconds: elapsed(), released };
+      return { name: item.name, status: 'built', bytes, seconds: elapsed(), released, inputs };
     } catch (error) {
       tell({ status: 'failed', seconds: elapsed(), error });
       return { name: item.name, status: 'failed', seconds: elapsed(), error: errorData(error) };
@@ -210,116 +227,33 @@ export async function release(options: ReleaseOptions, builder: Builder): Promis
 
 const sizeOf = (files: readonly ReleasedFile[]): number => files.reduce((sum, { bytes }) => sum + bytes, 0);
 
-/** Where files lie on this machine does not decide what is made of them; their content does, and is hashed. */
-function withoutPaths(item: ReleaseItem): unknown {
-  const { source, config, labels, ...rest } = item;
-  const short = (path: string | undefined): string | undefined => path && basename(path);
-  return { ...rest, source: short(source), config: short(config), labels: short(labels) };
-}
-
 function errorData(error: unknown): ReleasedStatus['error'] {
   const { name, message, next } = error as { name?: string; message?: string; next?: string };
   return { kind: name ?? 'Error', message: message ?? String(error), ...(next !== undefined && { next }) };
 }
 
-async function makeFolder(out: string): Promise<void> {
-  const found = await stat(out).catch(() => undefined);
-  if (found && !found.isDirectory()) {
-    throw new UsageError(`--out ${printable(out, 300)} is a file; a release is a folder`, {
-      next: 'Choose another --out.',
-    });
+/** Everything of the manifest that is finished, in its order: made by this run, or by an earlier one it left alone. */
+async function inOrder(
+  out: string,
+  whole: readonly ReleaseItem[],
+  statuses: readonly ReleasedStatus[],
+): Promise<FinishedItem[]> {
+  const ours = new Map(statuses.map((status) => [status.name, status]));
+  const finished: FinishedItem[] = [];
+  for (const item of whole) {
+    const status = ours.get(item.name);
+    const found = status ?? (await finishedElsewhere(out, item));
+    if (found?.released && found.inputs) finished.push({ released: found.released, inputs: found.inputs });
   }
-  await mkdir(out, { recursive: true }).catch((error: unknown) => {
-    throw fileError(error, out);
-  });
+  return finished;
 }
 
-/** A place for what is not finished; what processes that are gone have left there is removed. */
-async function openWork(out: string): Promise<string> {
-  const state = join(out, '.release');
-  await mkdir(state, { recursive: true });
-  for (const name of await readdir(state)) {
-    const pid = /^work-(\d+)-/.exec(name)?.[1];
-    if (pid !== undefined && !isRunning(Number(pid)))
-      await rm(join(state, name), { recursive: true, force: true });
-    if (name.endsWith('.new')) await rm(join(state, name), { force: true });
-  }
-  const work = join(state, `work-${process.pid}-${randomBytes(4).toString('hex')}`);
-  await mkdir(work);
-  return work;
-}
-
-function isRunning(pid: number): boolean {
-  try {
-    process.kill(pid, 0);
-    return true;
-  } catch (error) {
-    return (error as NodeJS.ErrnoException).code === 'EPERM';
-  }
-}
-
-/** A folder takes another's place; a moment in between has neither, which the next run repairs. */
-async function replaceFolder(from: string, to: string, aside: string): Promise<void> {
-  await rename(to, aside).catch((error: NodeJS.ErrnoException) => {
-    if (error.code !== 'ENOENT') throw fileError(error, to);
-  });
-  await rename(from, to).catch(async (error: unknown) => {
-    await rename(aside, to).catch(() => undefined);
-    throw fileError(error, to);
-  });
-  await rm(aside, { recursive: true, force: true });
-}
-
-/** `metafile.yml`, `README.md`, `release.json`, `SHA256SUMS` and the bundle: each whole, or as it was. */
-async function overall(
-  options: ReleaseOptions,
-  name: string,
-  done: readonly ReleasedItem[],
-  work: string,
-  epoch: number | undefined,
-): Promise<readonly ReleasedFile[]> {
-  const files: ReleasedFile[] = [];
-  const place = async (path: string, content: string): Promise<ReleasedFile> => {
-    const bytes = Buffer.from(content);
-    await writeFile(join(work, path), bytes);
-    await rename(join(work, path), join(options.out, path));
-    return { path, bytes: bytes.length, sha256: createHash('sha256').update(bytes).digest('hex') };
-  };
-  const manifestBytes = await readFile(options.manifest);
-  const provenance = {
-    schema: 'convert-beit/release/1',
-    tool: { name: 'convert-beit', version: VERSION },
-    manifest: {
-      name: basename(options.manifest),
-      sha256: createHash('sha256').update(manifestBytes).digest('hex'),
-    },
-    ...(epoch !== undefined && { sourceDateEpoch: epoch }),
-    items: done.map(({ item, source, models, files: own }) => ({
-      name: item.name,
-      options: withoutPaths(item),
-      inputs: { id: source.id, commit: source.commit, files: source.files, labels: source.labels ?? null },
-      config: source.config,
-      preprocessing: source.preprocessing,
-      models,
-      outputs: own,
-    })),
-  };
-  files.push(await place('README.md', readmeTable(name, done)));
-  files.push(await place('metafile.yml', metafile(done)));
-  files.push(await place('release.json', `${JSON.stringify(provenance, undefined, 2)}\n`));
-  const all = [
-    ...files,
-    ...done.flatMap(({ item, files: own }) =>
-      own.map((file) => ({ ...file, path: `${item.name}/${file.path}` })),
-    ),
-  ];
-  const sums = await place('SHA256SUMS', checksums(all));
-  files.push(sums);
-  if (options.zip) {
-    const bundle = `${name.replaceAll(/[^A-Za-z0-9._-]+/g, '-')}.zip`;
-    await writeBundle(join(work, bundle), options.out, [...all, sums], { signal: options.signal, epoch });
-    await rename(join(work, bundle), join(options.out, bundle));
-    files.push(await hashFile(options.out, bundle));
-  }
-  return files;
+/** Folders of models that the manifest no longer has: not ours to remove, and in no list of this release. */
+async function noteLeftovers(options: ReleaseOptions, whole: readonly ReleaseItem[]): Promise<void> {
+  const known = new Set(whole.map(({ name }) => name));
+  const left = (await recordedNames(options.out)).filter((name) => !known.has(name));
+  if (left.length === 0) return;
+  options.onNote?.(
+    `${listNames(left)}: made by an earlier release, not in this manifest; left there, and in none of its lists`,
+  );
 }

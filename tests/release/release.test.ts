@@ -1,7 +1,7 @@
 /** The release verb with the real converter, on models that take a second. */
 import { createHash } from 'node:crypto';
-import { mkdir, mkdtemp, readFile, readdir, rm, writeFile } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
+import { mkdir, mkdtemp, readFile, readdir, rm, utimes, writeFile } from 'node:fs/promises';
+import { hostname, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { unzipSync } from 'fflate';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
@@ -25,6 +25,7 @@ afterEach(() => rm(folder, { recursive: true }));
 
 const V1 = `  - { name: one, source: ${goldenPath('v1_cls', 'official.safetensors')}, beit_version: 1 }\n`;
 const V2 = `  - { name: two, source: ${goldenPath('v2_cls', 'official.safetensors')}, beit_version: 2 }\n`;
+const EXPECTED_PLACE = /is a file; a release is a folder|the folder is not there|not a folder/;
 const GONE = `  - { name: gone, source: nowhere.safetensors }\n`;
 
 async function run(models: string, options: Partial<ReleaseOptions> = {}, builder: Builder = folderBuilder) {
@@ -230,7 +231,7 @@ describe('release', () => {
         onNote: (note: string) => void told.push(note),
       });
       expect((await run(models, options('cache'))).statuses).toEqual(['one built']);
-      expect(await labelsOf()).toBeNull();
+      expect(await labelsOf()).toEqual({ missing: 'imagenet-1k' });
       expect(told).toEqual([expect.stringMatching(/^one: no class names: .*; give them with --labels$/)]);
       expect((await run(models, options('cache'))).statuses).toEqual(['one unchanged']);
 
@@ -265,10 +266,94 @@ describe('release', () => {
     }
   });
 
-  it('what another process left unfinished is cleared away', async () => {
-    await mkdir(join(out, '.release', 'work-999999999-0000', 'one'), { recursive: true });
+  it('what a process that is gone left unfinished is cleared away; what others work at is not', async () => {
+    const host = createHash('sha256').update(hostname()).digest('hex').slice(0, 8);
+    const state = join(out, '.release');
+    const gone = `work-${host}-999999999-00000000`;
+    // In a container the next process often has the number of the last one.
+    const ours = `work-${host}-${process.pid}-00000000`;
+    const parents = `work-${host}-${process.ppid}-00000000`;
+    const elsewhere = 'work-00000000-999999999-00000000';
+    const old = 'work-00000000-1-00000000';
+    for (const name of [gone, ours, parents, elsewhere, old])
+      await mkdir(join(state, name, 'one'), { recursive: true });
+    await utimes(join(state, old), 0, 0);
     await run(V1);
-    expect(await readdir(join(out, '.release'))).toEqual(['one.json']);
+    expect(await readdir(state)).toEqual(['one.json', elsewhere, parents].sort());
+  });
+
+  it('with --only and --shard, the lists keep what was finished before; with nothing finished, they stay', async () => {
+    await run(V1 + V2);
+    const before = await content(out);
+    expect((await run(V1 + V2, { only: ['two'] })).statuses).toEqual(['two unchanged']);
+    expect(await content(out)).toEqual(before);
+    // Not as the manifest says now: no longer a part of it.
+    const titled = V1.replace('name: one', 'name: one, title: First');
+    await run(titled + V2, { only: ['two'] });
+    const table = await readFile(join(out, 'README.md'), 'utf8');
+    expect(table).toContain('[two](two/)');
+    expect(table).not.toContain('[one](one/)');
+    await run(V1 + V2);
+    expect(await content(out)).toEqual(before);
+    const { items, files } = await run(GONE.replace('gone', 'one'));
+    expect([items[0].status, files]).toEqual(['failed', []]);
+    expect(await content(out)).toEqual(before);
+  });
+
+  it('a model that the manifest no longer has is told, and left', async () => {
+    await run(V1 + V2);
+    const notes: string[] = [];
+    await run(V2, { onNote: (text) => notes.push(text) });
+    expect(notes).toContain(
+      'one: made by an earlier release, not in this manifest; left there, and in none of its lists',
+    );
+    expect(await readdir(join(out, 'one'))).toContain('config.json');
+    expect(await readFile(join(out, 'SHA256SUMS'), 'utf8')).not.toContain(' one/');
+  });
+
+  it('two releases into one folder at once end as one', async () => {
+    await run(V1 + V2);
+    const before = await content(out);
+    out = join(folder, 'shared');
+    const both = await Promise.all([run(V1 + V2), run(V1 + V2)]);
+    expect(both.flatMap(({ items }) => items.map(({ error }) => error))).toEqual(Array(4).fill(undefined));
+    expect(await content(out)).toEqual(before);
+    expect(await readdir(join(out, '.release'))).toEqual(['one.json', 'two.json']);
+  });
+
+  it('a folder that cannot be made is an error, not a wait', async () => {
+    await writeFile(join(folder, 'file'), '');
+    for (const place of ['file', 'file/below', 'file/below/that']) {
+      await expect(run(V1, { out: join(folder, place) })).rejects.toThrow(EXPECTED_PLACE);
+    }
+    await run(V1, { out: join(folder, 'some', 'where', 'deep') });
+    expect(await readdir(join(folder, 'some', 'where', 'deep'))).toContain('one');
+  });
+
+  it('release.json names all that went in: weights, the config, class names, what lay beside', async () => {
+    const source = join(folder, 'model.safetensors');
+    await writeFile(source, await readFile(goldenPath('v1_cls', 'official.safetensors')));
+    await writeFile(join(folder, 'hints.json'), '{"num_attention_heads": 4}');
+    await writeFile(join(folder, 'names.txt'), Array.from({ length: 10 }, (_, i) => `class ${i}\n`).join(''));
+    await writeFile(join(folder, 'preprocessor_config.json'), '{"image_mean": [0.5, 0.5, 0.5]}');
+    const files = 'config: hints.json, labels: names.txt';
+    const { statuses } = await run(`  - { name: one, source: ., ${files}, beit_version: 1 }\n`);
+    expect(statuses).toEqual(['one built']);
+    const { items } = JSON.parse(await readFile(join(out, 'release.json'), 'utf8')) as {
+      items: { inputs: Record<string, unknown> }[];
+    };
+    const named = async (name: string) => ({
+      name,
+      sha256: createHash('sha256')
+        .update(await readFile(join(folder, name)))
+        .digest('hex'),
+    });
+    expect(items[0].inputs).toMatchObject({
+      files: [await named('model.safetensors')],
+      config: await named('hints.json'),
+      labels: await named('names.txt'),
+      beside: [await named('preprocessor_config.json')],
+    });
   });
 
   it('a task that a checkpoint cannot do fails alone', async () => {

@@ -57,7 +57,7 @@ export function releaseCommand(deps: CliDeps): Command {
     .addOption(
       option(
         '--memory <amount>',
-        'what all jobs together may need, e.g. 4GB (default: half of what is free)',
+        'what all jobs together may need, e.g. 4GB (default: 1 GB, at most half of what is free)',
       ).argParser(memory),
     )
     .addOption(

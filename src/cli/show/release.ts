@@ -32,23 +32,44 @@ export function showPlan(items: readonly PlannedItem[], { style, width }: Width)
           (item.files.some(({ path }) => path === 'model.safetensors') ? '+weights' : ''),
         orDash(item.bytes, (bytes) => `~${formatBytes(bytes)}`),
         orDash(item.seconds, (seconds) => `~${formatSeconds(Math.ceil(seconds))}`),
-        `~${formatBytes(item.memory)}`,
+        orDash(item.memory, (bytes) => `~${formatBytes(bytes)}`),
         printable(item.source, 300),
       ]),
     },
     width,
     style,
   );
-  const sum = (of: (item: PlannedItem) => number | undefined): number =>
-    items.reduce((total, item) => total + (of(item) ?? 0), 0);
   return [
     ...lines,
     '',
-    `${items.length} ${items.length === 1 ? 'model' : 'models'}, ${sum(({ files }) => files.length)} files, about ${formatBytes(sum(({ bytes }) => bytes))} and ${formatSeconds(Math.ceil(sum(({ seconds }) => seconds)))} one after another on two cores, downloads not counted`,
+    planTotals(items),
+    ...items
+      .filter(({ missing }) => missing)
+      .map(({ name, source }) => `${style.red(`${name}:`)} ${printable(source, 300)} is not there`),
     ...(hidden.length > 0
       ? [style.dim(`no room for ${hidden.join(', ')}: see --json, or a wider terminal`)]
       : []),
   ];
+}
+
+function planTotals(items: readonly PlannedItem[]): string {
+  const sum = (of: (item: PlannedItem) => number | undefined): number =>
+    items.reduce((total, item) => total + (of(item) ?? 0), 0);
+  const counted = (count: number, what: string): string => `${count} ${what}${count === 1 ? '' : 's'}`;
+  const unknown = items.filter(({ bytes }) => bytes === undefined).length;
+  const size = formatBytes(sum(({ bytes }) => bytes));
+  const time = formatSeconds(Math.ceil(sum(({ seconds }) => seconds)));
+  return [
+    counted(items.length, 'model'),
+    counted(
+      sum(({ files }) => files.length),
+      'file',
+    ),
+    ...(unknown < items.length
+      ? [`about ${size} and ${time} one after another on two cores, downloads not counted`]
+      : []),
+    ...(unknown > 0 ? [`${counted(unknown, 'model')} of unknown size`] : []),
+  ].join(', ');
 }
 
 export function showRelease(result: ReleaseResult, { style, width }: Width): string[] {

@@ -29,6 +29,9 @@ const PIPELINE_TAG: Readonly<Record<string, string>> = {
   segment: 'image-segmentation',
 };
 
+/** It has no BEiT for segmentation, and passes no mask. */
+const IN_TRANSFORMERS_JS: ReadonlySet<string> = new Set(['classify', 'features']);
+
 /** @see https://huggingface.co/docs/hub/model-cards#model-card-metadata for the front matter */
 export function modelCard(input: CardInput): string {
   const { item, source } = input;
@@ -56,7 +59,7 @@ function frontMatter({ item, models }: CardInput, facts: Facts): string {
   return stringify(
     {
       ...(item.license !== undefined && { license: item.license }),
-      library_name: isFound(models) ? 'transformers.js' : 'onnx',
+      library_name: isFound(models) && IN_TRANSFORMERS_JS.has(task) ? 'transformers.js' : 'onnx',
       pipeline_tag: PIPELINE_TAG[task],
       ...(facts.baseModel !== undefined && {
         base_model: facts.baseModel,

@@ -209,3 +209,22 @@ describe('images of any size', () => {
     expect(Math.max(...error.map(Math.abs))).toBeLessThan(2e-5);
   });
 });
+
+describe('what transformers.js does not know is not said to be for it', () => {
+  it.each([
+    ['segmentation', 'hf', 'image-segmentation', /Unsupported model type "beit"/],
+    ['mim_v1', 'official', 'image-feature-extraction', /Missing the following inputs: bool_masked_pos/],
+  ] as const)('%s', async (golden, file, task, message) => {
+    const out = join(folder, golden);
+    const config = join(folder, `${golden}.json`);
+    await writeFile(config, golden === 'segmentation' ? '{"out_indices": [2, 3, 4, 5]}' : '{}');
+    const source = goldenPath(golden, `${file}.safetensors`);
+    await convertFolder({ name: golden, source, config }, { out, verify: false });
+    expect(await readFile(join(out, 'README.md'), 'utf8')).toMatch(/^library_name: onnx$/m);
+    const use = async (): Promise<unknown> => {
+      const client = (await pipeline(task, out)) as unknown as Client;
+      return await client(await RawImage.read(picture));
+    };
+    await expect(use()).rejects.toThrow(message);
+  });
+});

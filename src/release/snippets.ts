@@ -78,6 +78,7 @@ ctx.drawImage(img, (W - w) / 2, (H - h) / 2, w, h);`
     language: 'js',
     code: `const [H, W, mean, std] = [${H}, ${W}, ${list(mean)}, ${list(std)}];
 const ctx = new OffscreenCanvas(W, H).getContext('2d');
+ctx.imageSmoothingQuality = 'high';
 ${place}
 const { data } = ctx.getImageData(0, 0, W, H);
 const x = Float32Array.from({ length: 3 * H * W }, (_, i) => {

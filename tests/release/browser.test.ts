@@ -1,5 +1,5 @@
 /** The folder in a real browser: the pages of docs/use-in-a-browser.md in Chromium, without network. */
-import { appendFile, rm, writeFile } from 'node:fs/promises';
+import { appendFile, readFile, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import sharp from 'sharp';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
@@ -266,5 +266,32 @@ browser('a model in Chromium', () => {
       expect(score).toBeCloseTo(expected.find((each) => each.label === label)!.score, 2);
     }
     expect(elsewhere()).toEqual([]);
+  });
+
+  it('the ten lines of the model card run as they are', async () => {
+    const card = await readFile(join(site, 'models/beit-demo/README.md'), 'utf8');
+    const [, lines] = /^### onnxruntime, web\n\n```js\n([\s\S]*?)^```$/m.exec(card)!;
+    // What they take for granted: the runtime and a picture.
+    const page = `<!doctype html><link rel="icon" href="data:," /><script type="module">
+      import * as ort from '/ort/ort.wasm.bundle.min.mjs';
+      const img = await createImageBitmap(await (await fetch('/heart.jpg')).blob());
+      ${lines}
+      globalThis.answer = Array.from(logits.data);
+    </script>`;
+    server.files.set('/models/beit-demo/card.html', {
+      content: Buffer.from(page),
+      headers: { 'content-type': 'text/html' },
+    });
+    await chromium.open(`${server.origin}/models/beit-demo/card.html`);
+    await chromium.waitFor('globalThis.answer');
+    const { samples } = JSON.parse(await readFile(join(ROOT, 'fixtures/demo/expected.json'), 'utf8')) as {
+      samples: { file: string; logits_f64: number[] }[];
+    };
+    const expected = samples.find(({ file }) => file === 'heart.jpg')!.logits_f64;
+    const found = await chromium.evaluate<number[]>('answer');
+    // A canvas resizes by rules of its own.
+    const error = expected.map((value, i) => Math.abs(value - found[i]));
+    expect(Math.max(...error)).toBeLessThan(0.5);
+    expect(chromium.complaints()).toEqual([]);
   });
 });

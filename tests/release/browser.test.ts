@@ -3,6 +3,7 @@ import { appendFile, readFile, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import sharp from 'sharp';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
+import { build } from 'vite';
 import { classify } from '../../src/pipeline.js';
 import { PRECISIONS, type PrecisionName } from '../../src/precision.js';
 import { convertFolder } from '../../src/release/one.js';
@@ -241,6 +242,29 @@ browser('a model in Chromium', () => {
       await gpu.close();
     }
   }, 120_000);
+
+  it('the page goes through a bundler as it is', async () => {
+    const outDir = join(checkout, 'bundled');
+    await build({
+      root: join(ROOT, 'docs/examples/browser'),
+      configFile: false,
+      logLevel: 'silent',
+      build: { outDir, emptyOutDir: true },
+    });
+    const bundled = await FileServer.start();
+    try {
+      serveFolder(bundled, '/', outDir);
+      serveFolder(bundled, '/models/', join(site, 'models'));
+      await chromium.open(`${bundled.origin}/index.html?model=models/beit-demo/`);
+      await settled();
+      await choose(HEART);
+      expect(await text('error')).toBe('');
+      expectSame(await scores(), (await ours('beit-demo')).get(HEART)!, ALLOWED.fp32);
+      expect(chromium.requests().filter((url) => !url.startsWith(bundled.origin))).toEqual([]);
+    } finally {
+      await bundled.stop();
+    }
+  });
 
   it('transformers.js: the page of the docs', async () => {
     const [page] = blocks(await readDoc('use-in-a-browser.md'), 'html');

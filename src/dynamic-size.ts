@@ -89,13 +89,7 @@ export function requireDynamic(config: BeitConfig, task: TaskName, method: Dynam
       next: 'Use --img-size for another size.',
     });
   }
-  const { window, patchSize, imageSize } = config;
-  if (window.some((side, i) => side * patchSize > imageSize[i])) {
-    throw new UsageError(
-      `--dynamic-size leaves out what no whole patch covers; this model pads its ${imageSize.join('×')} pixels instead`,
-      { next: 'Leave --dynamic-size out.' },
-    );
-  }
+  const { window } = config;
   const positions = config.relativePosition || config.sharedRelativePosition || config.absolutePosition;
   if (method === 'timm-simple' && positions && window[0] !== window[1]) {
     throw new UsageError(

@@ -35,6 +35,16 @@ export interface Provenance {
   readonly versionEvidence: string;
 }
 
+/**
+ * What becomes of an image that is no whole number of patches: mmpretrain's code pads it with zeros at the bottom and
+ * the right (mmcv `PatchEmbed`); unilm's, timm's and transformers' leave the rest out.
+ *
+ * @param layout whose weights they are
+ */
+export function padsImages(layout: string): boolean {
+  return layout === 'mmpretrain';
+}
+
 export interface BeitModel {
   readonly config: BeitConfig;
   /** exactly `inventory(config)`: canonical names, as read, in the source's own dtype */

@@ -8,6 +8,7 @@ import type { BeitConfig } from '../beit.js';
 import type { ByteSource } from '../bytes.js';
 import { inferConfig, type ConfigHints } from '../infer-config.js';
 import { ConvertBeitError, LayoutError, UsageError, printable } from '../errors.js';
+import { padsImages } from '../model.js';
 import type { Preprocessing } from '../preprocessing.js';
 import type { ResizeMethod } from '../resizing.js';
 import type { Tensor } from '../tensor.js';
@@ -124,7 +125,7 @@ export async function assess(path: string, options: LoadOptions = {}): Promise<A
     const hints = {
       ...mergeHints(given?.hints, options.hints, sibling?.hints, notes),
       // mmcv `PatchEmbed` pads at the bottom and the right; unilm, timm and transformers leave the rest out.
-      padsImages: layout.name === 'mmpretrain',
+      padsImages: padsImages(layout.name),
     };
     if (layout.name === 'transformers' && hints.qkvBias === false) {
       applied = await withoutZeroBiases(applied, hints.origin ?? 'the given config');

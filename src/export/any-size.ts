@@ -7,20 +7,35 @@ import type { BeitConfig } from '../beit.js';
 import type { DynamicMethod } from '../dynamic-size.js';
 import type { Weight } from './blocks.js';
 import { float, int, ints, string, type GraphBuilder, type Value } from './graph.js';
-import { COVERED, sizesOf } from './sizes.js';
+import { COVERED, MISSING, sizesOf } from './sizes.js';
+
+export interface AnySize {
+  /** how positions are resized */
+  readonly method: DynamicMethod;
+  /** pixels that fill no whole patch are padded with zeros until they do, instead of left out */
+  readonly pads: boolean;
+}
 
 /** Let the graph compute every size from the shape of `pixels`; to be called before anything else is built. */
-export function defineSizes(g: GraphBuilder, { patchSize, classToken }: BeitConfig, pixels: Value): void {
+export function defineSizes(
+  g: GraphBuilder,
+  { patchSize, classToken }: BeitConfig,
+  pixels: Value,
+  pads: boolean,
+): void {
   g.scoped('sizes', () => {
     const sides = g.op('Shape', [pixels], { start: int(2), end: int(4) });
-    const window = g.op('Div', [sides, g.int64([patchSize])], {}, 'window');
+    const begun = pads ? g.op('Add', [sides, g.int64([patchSize - 1])]) : sides;
+    const window = g.op('Div', [begun, g.int64([patchSize])], {}, 'window');
     const [rows, columns] = g.ops('Split', [window, g.int64([1, 1])], 2, { axis: int(0) });
     const patches = g.op('Mul', [rows, columns], {}, 'patches');
     g.define('rows', rows);
     g.define('columns', columns);
     g.define('patches', patches);
     g.define('tokens', classToken ? g.op('Add', [patches, g.int64([1])], {}, 'tokens') : patches);
-    g.define(COVERED, g.op('Mul', [window, g.int64([patchSize])], {}, 'covered'));
+    const covered = g.op('Mul', [window, g.int64([patchSize])], {}, 'covered');
+    if (pads) g.define(MISSING, g.op('Sub', [covered, sides], {}, 'missing'));
+    else g.define(COVERED, covered);
   });
 }
 

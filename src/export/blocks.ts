@@ -9,7 +9,7 @@
 import { relativePositionIndex, tokenCount, type BeitConfig } from '../beit.js';
 import { bytesOf, memoryTensor } from '../tensor.js';
 import { float, int, ints, type GraphBuilder, type Value } from './graph.js';
-import { coveredPixels, sizesOf } from './sizes.js';
+import { COVERED, MISSING, sizesOf } from './sizes.js';
 import type { Weight } from './weight.js';
 
 export type { Weight } from './weight.js';
@@ -76,8 +76,13 @@ function withClassToken(
  * with zeros there instead, so its window is the larger one.
  */
 function wholePatches(g: GraphBuilder, { window, patchSize, imageSize }: BeitConfig, pixels: Value): Value {
-  const covered = coveredPixels(g);
+  const covered = g.defined(COVERED);
   if (covered) return g.op('Slice', [pixels, g.int64([0, 0]), covered, g.int64([2, 3])], {}, 'whole_patches');
+  const lacking = g.defined(MISSING);
+  if (lacking) {
+    const pads = g.op('Concat', [g.int64([0, 0, 0, 0, 0, 0]), lacking], { axis: int(0) }, 'pads');
+    return g.op('Pad', [pixels, pads], {}, 'whole_patches');
+  }
   const used = window.map((side) => side * patchSize);
   const missing = used.map((side, i) => Math.max(0, side - imageSize[i]));
   const padded = missing.some((side) => side > 0)

@@ -1,10 +1,10 @@
 /** A graph for a task: the input, a head from `heads/`, the outputs. A new head is a file there and a line here. */
 import type { BeitConfig } from '../beit.js';
-import { dynamicInput, dynamicOutputs, requireDynamic, type DynamicMethod } from '../dynamic-size.js';
+import { dynamicInput, dynamicOutputs, requireDynamic } from '../dynamic-size.js';
 import { ConvertBeitError } from '../errors.js';
 import { taskOutputs, type Task } from '../task.js';
 import { asFloat32, type StateDict } from '../tensor.js';
-import { defineSizes, positionIndex, resizingWeights } from './any-size.js';
+import { defineSizes, positionIndex, resizingWeights, type AnySize } from './any-size.js';
 import { INDEX_NAME, type Weight } from './blocks.js';
 import { GraphBuilder, type Graph } from './graph.js';
 import type { Head } from './head.js';
@@ -35,7 +35,7 @@ const GRAPH_NAMES: Readonly<Record<Task['name'], string>> = {
 
 /**
  * @param batch   a fixed number of images; `undefined`: symbolic
- * @param dynamic how positions are resized inside a graph that takes images of any size; `undefined`: one size
+ * @param dynamic for a graph that takes images of any size; `undefined`: one size
  * @throws UsageError where `dynamic` is not possible
  */
 export function buildGraph(
@@ -44,7 +44,7 @@ export function buildGraph(
   task: Task,
   opset: number,
   batch: number | string = 'batch',
-  dynamic?: DynamicMethod,
+  dynamic?: AnySize,
 ): Graph {
   const g = new GraphBuilder(opset);
   const weight: Weight = (name) => {
@@ -68,12 +68,12 @@ function anySize(
   stored: Weight,
   task: Task,
   batch: number | string,
-  method: DynamicMethod,
+  { method, pads }: AnySize,
 ): Graph {
   requireDynamic(config, task.name, method);
   const port = dynamicInput(config);
   const pixels = g.input(port.name, [batch, ...port.shape]);
-  defineSizes(g, config, pixels);
+  defineSizes(g, config, pixels, pads);
   if (config.relativePosition || config.sharedRelativePosition) {
     g.define(INDEX_NAME, positionIndex(g, config));
   }

@@ -3,7 +3,7 @@
  */
 import { basename } from 'node:path';
 import { DYNAMIC_KEY, type DynamicMethod } from '../dynamic-size.js';
-import type { BeitModel } from '../model.js';
+import { padsImages, type BeitModel } from '../model.js';
 import { keepPlaces, precision, type PrecisionName } from '../precision.js';
 import { SOURCE_FILES_KEY, SourceHashes, provenanceEntries, sourceFilesValue } from '../provenance.js';
 import { pieceLength, writePieces, type Piece, type WriteOptions } from '../sink.js';
@@ -115,7 +115,11 @@ export async function exportFiles(
   const opset = options.opset ?? DEFAULT_OPSET;
   irVersion(opset);
   const task = options.task ?? resolveTask(model.config);
-  const graph = buildGraph(model.config, model.tensors, task, opset, options.batch, options.dynamic);
+  const dynamic = options.dynamic && {
+    method: options.dynamic,
+    pads: padsImages(model.provenance.layout),
+  };
+  const graph = buildGraph(model.config, model.tensors, task, opset, options.batch, dynamic);
   const stop = new AbortController();
   const signal = options.signal ? AbortSignal.any([options.signal, stop.signal]) : stop.signal;
   const { link } = options;

@@ -3,7 +3,7 @@
  * the pixels it is given (any-size.ts).
  */
 import { tokenCount, type BeitConfig } from '../beit.js';
-import type { GraphBuilder, Size, Value } from './graph.js';
+import type { Size } from './graph.js';
 
 export interface Sizes {
   /** patches from top to bottom */
@@ -25,9 +25,8 @@ export function sizesOf(config: Pick<BeitConfig, 'window' | 'classToken'>): Size
   };
 }
 
+/** `[h*P, w*P]` where the graph computes it: the part of the image that whole patches cover. */
 export const COVERED = 'covered_pixels';
 
-/** `[h*P, w*P]` where the graph computes it: the part of the image that whole patches cover. */
-export function coveredPixels(g: GraphBuilder): Value | undefined {
-  return g.defined(COVERED);
-}
+/** `[h*P - height, w*P - width]` where the graph computes it: what the image lacks of whole patches. */
+export const MISSING = 'missing_pixels';

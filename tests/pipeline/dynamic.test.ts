@@ -26,6 +26,7 @@ describe('a file for images of any size', () => {
     ['another method', 'v1_cls', { resize: 'timm-simple' }, 'logits', [['batch', 10]]],
     ['a shared table', 'v1_shared_rel', {}, 'logits', [['batch', 10]]],
     ['a window that is not square', 'v1_nonsquare', {}, 'logits', [['batch', 10]]],
+    ['images that are padded', 'v1_cls', {}, 'logits', [['batch', 10]]],
     ['a fixed batch', 'v1_cls', { batch: 3 }, 'logits', [[3, 10]]],
     [
       'features',
@@ -38,7 +39,8 @@ describe('a file for images of any size', () => {
       ],
     ],
   ] as const)('is proven at several sizes: %s', async (name, golden, options, check, shapes) => {
-    const source = { src: goldenPath(golden, 'official.safetensors') };
+    const file = name === 'images that are padded' ? 'mmpretrain' : 'official';
+    const source = { src: goldenPath(golden, `${file}.safetensors`) };
     const out = at(`${name.replaceAll(' ', '-')}.onnx`);
     const notes: string[] = [];
     const { output, parity } = await convert({

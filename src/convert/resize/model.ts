@@ -4,7 +4,7 @@
 import type { BeitConfig } from '../../beit.js';
 import { ShapeError } from '../../errors.js';
 import { officialPreprocessing, type Preprocessing } from '../../image.js';
-import type { BeitModel } from '../../model.js';
+import { padsImages, type BeitModel } from '../../model.js';
 import { DEFAULT_RESIZE_METHOD, type ResizeRequest } from '../../resizing.js';
 import { bytesOf, describeTensor, elementCount, readFloat64, type Tensor } from '../../tensor.js';
 import { resample, type AxisMap, type AxisRule } from './axis.js';
@@ -31,8 +31,7 @@ type Window = readonly [number, number];
 export function resizeModel(model: BeitModel, request: ResizeRequest): BeitModel {
   const { config } = model;
   const method = request.method ?? DEFAULT_RESIZE_METHOD;
-  // mmcv `PatchEmbed` pads; unilm, timm and transformers leave the rest out.
-  const to = resizedConfig(config, request, model.provenance.layout === 'mmpretrain');
+  const to = resizedConfig(config, request, padsImages(model.provenance.layout));
   if (to === config) {
     const size = `${config.imageSize.join('×')} with patches of ${config.patchSize}`;
     return { ...model, notes: [...model.notes, `the image size is ${size} already: nothing is resized`] };

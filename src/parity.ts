@@ -97,11 +97,12 @@ export function insist(parity: ParityReport, path: string, model: BeitModel, wri
 }
 
 /** Where only a lower precision's quality is in doubt, there is something to do; anything else is a mistake of ours. */
-function adviceAfter({ checks, logits }: ParityReport, { precision }: Exported): string {
+function adviceAfter({ checks, logits, outputs }: ParityReport, { precision }: Exported): string {
   if (logits && !Number.isFinite(logits.expectedNoise))
     return 'Nothing was written. Run convert-beit inspect --stats on the source: it names the tensors.';
-  const lossOnly = checks.every(({ name, passed }) => passed || name === 'logits' || name === 'sizes');
-  return lossOnly && logits?.quality
+  const compared = logits?.quality ?? outputs;
+  const lossOnly = checks.every(({ name, passed }) => passed || /^(logits|outputs|sizes)$/.test(name));
+  return precision !== 'fp32' && compared && lossOnly
     ? `Keep more of it in float32 (--keep), take a higher precision than ${precision}, or say --accept-quality.`
     : 'Nothing was written. Please report this with the output of --json.';
 }

@@ -161,7 +161,10 @@ function featureOutputs(config: BeitConfig, options: TaskOptions): readonly Feat
           next: `Use --out-type raw, featmap${config.classToken ? ' or cls_token' : ''}.`,
         });
       }
-      return { name: featureName(type, layer, last), layer, type, finalNorm: finalNorm && layer === last };
+      // Of two vectors the averaged one is what the model's own head would see.
+      const own = type === 'avg_featmap' || (type === 'cls_token' && !types.includes('avg_featmap'));
+      const name = own && layer === last ? 'pooler_output' : featureName(type, layer, last);
+      return { name, layer, type, finalNorm: finalNorm && layer === last };
     }),
   );
 }
@@ -169,8 +172,7 @@ function featureOutputs(config: BeitConfig, options: TaskOptions): readonly Feat
 /** What clients look for, where there is such a name; else the type, with the layer unless it is the last. */
 function featureName(type: OutType, layer: number, last: number): string {
   if (layer !== last) return `${type === 'raw' ? 'hidden_state' : type}_${layer}`;
-  if (type === 'raw') return 'last_hidden_state';
-  return type === 'featmap' ? type : 'pooler_output';
+  return type === 'raw' ? 'last_hidden_state' : type;
 }
 
 function layerOf(index: number, depth: number): number {

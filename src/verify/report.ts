@@ -197,7 +197,7 @@ function headline({ verdict, checks, logits, runtime, seconds, accepted }: Parit
       : `parity passed: the file computes what the source computes (${how})`;
   }
   if (accepted)
-    return `parity FAILED, accepted as it is: ${logits?.quality?.precision} should be better (${how})`;
+    return `parity FAILED, accepted as it is: ${logits?.quality?.precision ?? 'its precision'} should be better (${how})`;
   const failed = checks.filter(({ passed, notRun }) => !passed && !notRun).map(({ name }) => name);
   return `parity FAILED: ${failed.join(', ')} (${how})`;
 }

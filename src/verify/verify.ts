@@ -61,7 +61,7 @@ export interface VerifyModelOptions extends InputOptions, RunOptions {
   readonly truth?: Truth;
   /** resizes the model, for files that take images of any size */
   readonly atSize?: AtSize;
-  /** publish a file of lower precision although its logits are not good enough for it */
+  /** publish a file of lower precision although what it gives is not good enough for it */
   readonly acceptQuality?: boolean;
 }
 
@@ -72,6 +72,8 @@ export interface Truth {
 
 /** Metadata key of a file's precision; a file without is float32. */
 const PRECISION_KEY = 'convert_beit.dtype';
+/** What a lower precision may cost without the file being wrong. */
+const OF_QUALITY: ReadonlySet<Check['name']> = new Set(['logits', 'outputs']);
 const OWN_ENDS: Ends = { input: 'pixel_values', output: 'logits' };
 
 /**
@@ -149,13 +151,16 @@ export async function verifyModel(
       : undefined;
     if (layers) checks.push(layers.check);
     const failed = checks.filter(({ passed }) => !passed);
+    const finite = compared
+      ? Number.isFinite(compared.logits.maxAbs)
+      : outputs !== undefined && outputs.outputs.every(({ maxAbs }) => Number.isFinite(maxAbs));
     // Only what a precision costs can be accepted: a file that does not run, or is another model, cannot.
     const accepted =
       options.acceptQuality === true &&
-      compared?.logits.quality !== undefined &&
-      Number.isFinite(compared.logits.maxAbs) &&
+      row.name !== 'fp32' &&
+      finite &&
       failed.length > 0 &&
-      failed.every(({ name }) => name === 'logits' || (name === 'sizes' && sizes?.ran === true));
+      failed.every(({ name }) => OF_QUALITY.has(name) || (name === 'sizes' && sizes?.ran === true));
     return {
       verdict: failed.length === 0 ? 'passed' : 'failed',
       ...(accepted && { accepted }),

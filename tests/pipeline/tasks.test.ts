@@ -71,6 +71,40 @@ describe('a graph for another purpose', () => {
     for (const output of parity.outputs!) expect(output.cosine).toBeGreaterThan(cosine);
   });
 
+  it('is refused where it loses too much, unless that is accepted', async () => {
+    const out = join(folder, 'lossy.onnx');
+    const lossy = {
+      src: goldenPath('v1_stress', 'official.safetensors'),
+      out,
+      task: 'features',
+      outTypes: ['raw'],
+      precisions: ['q4'],
+    } as const;
+    const refused = convert(lossy);
+    await expect(refused).rejects.toMatchObject({
+      exitCode: 4,
+      next: expect.stringContaining('--accept-quality') as string,
+    });
+    expect(existsSync(out)).toBe(false);
+    const { parity } = await convert({ ...lossy, acceptQuality: true });
+    expect([parity.verdict, parity.accepted]).toEqual(['failed', true]);
+    expect(parity.checks.filter(({ passed }) => !passed).map(({ name }) => name)).toEqual(['outputs']);
+    expect(existsSync(out)).toBe(true);
+  });
+
+  it('gives two vectors of the last block under two names', async () => {
+    const out = join(folder, 'vectors.onnx');
+    const outTypes = ['cls_token', 'avg_featmap'] as const;
+    const { output, parity } = await convert({ src, out, task: 'features', outTypes, outIndices: [1, -1] });
+    expect(output.outputs.map(({ name }) => name)).toEqual([
+      'cls_token_1',
+      'avg_featmap_1',
+      'cls_token',
+      'pooler_output',
+    ]);
+    expect(parity.verdict).toBe('passed');
+  });
+
   it('has a batch of its own size', async () => {
     const out = join(folder, 'batch.onnx');
     const { output, parity } = await convert({ src, out, batch: 3 });

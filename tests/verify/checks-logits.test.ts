@@ -1,5 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import { checkLogits } from '../../src/verify/checks/logits.js';
+import { checkQuality } from '../../src/verify/checks/quality.js';
 import { NOISE_UNITS_ALLOWED, best, compareLogits } from '../../src/verify/compare.js';
 import { sampleInput, xoshiro128 } from '../../src/verify/inputs.js';
 
@@ -138,5 +139,37 @@ describe('inputs', () => {
       expect(Math.abs(correlation(channel(0), other))).toBeLessThan(0.95);
     }
     expect(correlation(channel(0), channel(1))).toBeLessThan(0.99);
+  });
+});
+
+describe('quality among few classes', () => {
+  const pair = (name: string, oracle: number[], ...errors: number[]) => ({
+    name,
+    oracle: Float64Array.from(oracle),
+    written: [Float32Array.from(oracle, (value, i) => value + (errors[i] ?? 0))],
+    noise: 1e-6,
+  });
+  const ordinary = [pair('a', [1.2, -0.9], 0.02, -0.02), pair('b', [-0.8, 1.1], 0.01, 0.02)];
+
+  it('does not hang on one input whose logits are nearly alike', () => {
+    // Cosine 0.92 and an error of three times their distance, and yet no more than for the others.
+    const alike = pair('alike', [0.051, 0.041], 0.02, -0.02);
+    const { check, logits } = checkQuality([...ordinary, alike], 'q8');
+    expect(check.findings).toEqual([]);
+    expect(logits.cosine).toBeGreaterThan(0.9996);
+    expect(logits.quality!.deviation).toBeCloseTo(0.02 / Math.sqrt((1.05 ** 2 + 0.95 ** 2) / 3), 3);
+  });
+
+  it('sees an error that is large for all of them', () => {
+    const wrong = pair('wrong', [0.05, 0.04], 0.4, -0.4);
+    const { check } = checkQuality([...ordinary, wrong], 'q8');
+    expect(check.findings.join()).toMatch(/cosine .*; 0.25 is allowed \(wrong\)/s);
+  });
+
+  it('takes a single class for what it is', () => {
+    const scores = [pair('a', [0.8], 0.01), pair('b', [-0.6], -0.01), pair('none', [0.004], -0.01)];
+    expect(checkQuality(scores, 'q8').check.findings).toEqual([]);
+    const opposite = [pair('a', [0.8], -1.6), pair('b', [-0.6], 1.2)];
+    expect(checkQuality(opposite, 'q8').check.passed).toBe(false);
   });
 });

@@ -8,7 +8,7 @@ import type { LogitsParity } from '../report.js';
 import { predictions, type LogitsPair, type LogitsResult } from './logits.js';
 
 export interface QualityLimits {
-  /** of every input's logits, at least */
+  /** of every input's logits, at least; of all inputs' together where there are {@link FEW_CLASSES few classes} */
   readonly cosine: number;
   /** largest error, in standard deviations of the oracle's logits over the classes, at most */
   readonly deviation: number;
@@ -17,6 +17,9 @@ export interface QualityLimits {
   /** share of the inputs with the same five best, at least */
   readonly top5: number;
 }
+
+/** Below this many, the direction of one input's logits is an accident: two that are alike point anywhere. */
+const FEW_CLASSES = 10;
 
 /** Measurements and reasons: `docs/decisions/0009-precision-thresholds.md`. */
 export const QUALITY: Readonly<Record<Exclude<PrecisionName, 'fp32'>, QualityLimits>> = {
@@ -47,7 +50,11 @@ export function checkQuality(
   labels?: readonly string[],
 ): LogitsResult {
   const limits = QUALITY[precision];
-  const all = pairs.map((pair) => worstOf(pair, limits));
+  const usual = usualSpread(pairs);
+  const few = pairs[0].oracle.length < FEW_CLASSES ? cosineOfAll(pairs) : undefined;
+  const all = pairs
+    .map((pair) => worstOf(pair, limits, usual))
+    .map((each) => (few === undefined ? each : { ...each, cosine: few }));
   const most = (value: (each: Compared) => number): number => Math.max(...all.map(value));
   const share = (agrees: (each: Compared) => boolean): number => all.filter(agrees).length / all.length;
   const logits: LogitsParity = {
@@ -125,8 +132,12 @@ function percent(share: number): string {
 }
 
 /** The run (an input may be run in several batches) with the largest error. */
-function worstOf({ name, written, oracle, noise }: LogitsPair, limits: QualityLimits): Compared {
-  const spread = spreadOf(oracle);
+function worstOf(
+  { name, written, oracle, noise }: LogitsPair,
+  limits: QualityLimits,
+  usual: number,
+): Compared {
+  const spread = Math.max(spreadOf(oracle), usual);
   const each = written.map((logits): Compared => {
     const compared = compareLogits(logits, oracle, noise);
     return {
@@ -146,6 +157,27 @@ function spreadOf(oracle: Float64Array): number {
   const mean = oracle.reduce((sum, value) => sum + value, 0) / oracle.length;
   const variance = oracle.reduce((sum, value) => sum + (value - mean) ** 2, 0) / oracle.length;
   return Math.sqrt(variance) || Math.abs(mean) || 1;
+}
+
+/** Among a few classes one input may have all logits alike: an error there is no worse than the same one elsewhere. */
+function usualSpread(pairs: readonly LogitsPair[]): number {
+  const squares = pairs.map(({ oracle }) => spreadOf(oracle) ** 2);
+  return Math.sqrt(squares.reduce((sum, square) => sum + square, 0) / squares.length);
+}
+
+function cosineOfAll(pairs: readonly LogitsPair[]): number {
+  let [product, writtenSquares, oracleSquares] = [0, 0, 0];
+  for (const { written, oracle } of pairs) {
+    for (const logits of written) {
+      for (const [i, value] of logits.entries()) {
+        product += value * oracle[i];
+        writtenSquares += value * value;
+        oracleSquares += oracle[i] * oracle[i];
+      }
+    }
+  }
+  const cosine = product / Math.sqrt(writtenSquares * oracleSquares);
+  return Number.isFinite(cosine) ? cosine : 0;
 }
 
 /** Every one of the best by the file is, by the oracle, at most `tie` worse than its own last of them. */

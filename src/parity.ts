@@ -41,11 +41,6 @@ export async function measure(
   written: { readonly exported?: Exported; readonly truth?: Truth; readonly task?: Task } = {},
 ): Promise<Measured> {
   const { exported, truth, task } = written;
-  if (options.layers && task && task.name !== 'classify') {
-    throw new UsageError(`--layers looks into classifiers, not into --task ${task.name}`, {
-      next: 'Leave --layers out.',
-    });
-  }
   const { verifyModel } = await import('./verify/verify.js');
   const images = options.images?.length ? await readImages(options.images, model.preprocessing) : undefined;
   const against = 'against' in options && options.against ? await readReferences(options.against) : undefined;

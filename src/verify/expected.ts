@@ -53,24 +53,33 @@ export async function expectOutputs(
   input: ExpectedInput,
   options: OracleOptions = {},
 ): Promise<readonly ExpectedOutput[]> {
-  const { config } = model;
   const result = await runOracle(model, input.pixels, input.batch, {
     ...options,
     mask: input.mask,
     hidden: task.name !== 'classify',
     headless: task.name !== 'classify',
   });
+  return await outputsOf(model, task, result, input.batch);
+}
+
+/** @param result with the hidden states, unless the task is a classifier's */
+export async function outputsOf(
+  model: Model,
+  task: Task,
+  result: OracleResult,
+  batch: number,
+): Promise<readonly ExpectedOutput[]> {
   switch (task.name) {
     case 'classify': {
       const noise = Math.max(...result.noise.logits);
-      return [{ name: 'logits', values: result.logits, shape: [config.classes], noise }];
+      return [{ name: 'logits', values: result.logits, shape: [model.config.classes], noise }];
     }
     case 'features':
-      return await Promise.all(task.outputs.map((output) => feature(model, output, result, input.batch)));
+      return await Promise.all(task.outputs.map((output) => feature(model, output, result, batch)));
     case 'masked-image':
-      return await maskedLogits(model, result, input.batch);
+      return await maskedLogits(model, result, batch);
     case 'segment': {
-      const { values, shape, positions, relativeNoise } = await segmentAt(model, task, result, input.batch);
+      const { values, shape, positions, relativeNoise } = await segmentAt(model, task, result, batch);
       return [{ name: 'logits', values, shape, positions, noise: relativeNoise * rms(values) }];
     }
   }

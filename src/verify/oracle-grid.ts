@@ -4,6 +4,8 @@ export type Size = readonly [height: number, width: number];
 
 /** Channels by place. */
 export type Field = ReadonlyMap<number, Float64Array>;
+/** All that is asked of one where it is read place by place. */
+export type Readable = Pick<Field, 'get'>;
 
 interface Source {
   readonly index: number;
@@ -44,7 +46,7 @@ function linear(at: number, side: number, from: number): readonly Source[] {
 }
 
 /** A map of size `from` at a place of a map of size `to`. */
-export function bilinear(field: Field, from: Size, to: Size, place: number): Float64Array {
+export function bilinear(field: Readable, from: Size, to: Size, place: number): Float64Array {
   const sources = new Grid(to).sources(place, from);
   const out = new Float64Array(field.get(sources[0].index)!.length);
   for (const { index, weight } of sources) {
@@ -90,7 +92,7 @@ export class Conv3x3 {
     this.#size = size;
   }
 
-  at(from: Field, place: number): Float64Array {
+  at(from: Readable, place: number): Float64Array {
     const [height, width] = this.#size;
     const [y, x] = [Math.floor(place / width), place % width];
     const patch: (Float64Array | undefined)[] = [];

@@ -12,13 +12,22 @@ import { gelu } from './erf.js';
 import { UNIT } from './noise.js';
 import type { OracleResult } from './oracle.js';
 import { needTensor } from './oracle-vectors.js';
-import { Conv3x3, Grid, bilinear, neighbourhood, pointwise, type Field, type Size } from './oracle-grid.js';
+import {
+  Conv3x3,
+  Grid,
+  bilinear,
+  neighbourhood,
+  pointwise,
+  type Field,
+  type Readable,
+  type Size,
+} from './oracle-grid.js';
 
 /** Places of the output map, row-major indices; the same for every image. */
 export type Positions = readonly number[];
 
 /** PyTorch's default; upstream sets no other. */
-const BATCH_NORM_EPS = 1e-5;
+export const BATCH_NORM_EPS = 1e-5;
 /** Multiply-adds up to which the whole map is computed. */
 const SMALL_WORK = 3e8;
 /** Places of a large map: corners and edges are special, the rest is spread. */
@@ -61,7 +70,7 @@ function relativeNoise({ taps }: Extract<Task, { name: 'segment' }>, result: Ora
   return Math.hypot(Math.max(...shares), 8 * UNIT);
 }
 
-function choosePlaces([height, width]: Size, work: number): Positions {
+export function choosePlaces([height, width]: Size, work: number): Positions {
   const all = height * width;
   if (work <= SMALL_WORK || all <= PLACES) return Array.from({ length: all }, (_, i) => i);
   // The golden ratio spreads any number of places evenly, without a pattern that a stride could hide behind.
@@ -242,10 +251,10 @@ function parentOf(place: number, [, width]: Size): number {
 }
 
 /** ConvTranspose 2×2 with stride 2: every output place has one input place. Weights `[in, out, 2, 2]`. */
-function transposed(
+export function transposed(
   weights: Float32Array,
   bias: Float64Array,
-  from: Field,
+  from: Readable,
   place: number,
   size: Size,
 ): Float64Array {
@@ -259,7 +268,7 @@ function transposed(
 }
 
 /** Cell i of `scale` covers floor(i·n/scale) up to ceil((i+1)·n/scale). */
-function averages(map: Field, [height, width]: Size, scale: number): Field {
+export function averages(map: Readable, [height, width]: Size, scale: number): Field {
   const bounds = (cell: number, side: number): [number, number] => [
     Math.floor((cell * side) / scale),
     Math.ceil(((cell + 1) * side) / scale),

@@ -132,12 +132,16 @@ export interface LayersReport {
   /** the steps of BEiT were found in the graph; `reason` says why not */
   readonly matched: boolean;
   readonly reason?: string;
+  /** lower ones than float32: noise is what this precision must be expected to have */
+  readonly precision?: string;
   readonly points: readonly LayerPoint[];
   /** the first step that disagrees with its own inputs; absent: none does */
   readonly divergence?: {
     readonly layer?: number;
     readonly step: string;
     readonly tensors: readonly string[];
+    /** no number shows it: the file's own tensors do */
+    readonly unseen?: true;
   };
   /** of the place of the divergence, up to it */
   readonly steps: readonly StepOutcome[];

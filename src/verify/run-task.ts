@@ -88,7 +88,7 @@ export async function runTask(
       const part = parts.get(name)!;
       const size = own.reduce((product, side) => product * side, 1);
       const all = ran.outputs.get(name)!.data.subarray(i * size, (i + 1) * size);
-      part.written.push(positions ? pick(all, own, positions) : (all as unknown as number[]));
+      part.written.push(positions ? atPositions(all, own, positions) : (all as unknown as number[]));
       part.oracle.push(values);
       part.noise = Math.max(part.noise, noise);
     }
@@ -100,14 +100,15 @@ export async function runTask(
   return { pairs, version: ran.version };
 }
 
-/** `[K, H, W]` at some places: `[K, places]`. */
-function pick(
+/** `[images, K, H, W]` at some places: `[images, K, places]`. */
+export function atPositions(
   values: Float32Array,
-  [classes, height, width]: readonly number[],
+  [, height, width]: readonly number[],
   places: readonly number[],
 ): number[] {
   const out: number[] = [];
-  for (let k = 0; k < classes; k++) for (const place of places) out.push(values[k * height * width + place]);
+  for (let at = 0; at < values.length; at += height * width)
+    for (const place of places) out.push(values[at + place]);
   return out;
 }
 

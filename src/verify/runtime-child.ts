@@ -25,7 +25,8 @@ export interface Job {
 export interface ChildOutput {
   readonly name: string;
   readonly dims: number[];
-  readonly data: Float32Array;
+  /** `Uint16Array`: the bits of float16, only where `fetch` was asked for */
+  readonly data: Float32Array | Uint16Array;
 }
 
 export type Answer =
@@ -169,11 +170,19 @@ async function runOnce(
   fetch: readonly string[],
 ): Promise<ChildOutput[]> {
   const tensor = new runtime.Tensor('float32', job.data, [job.images, ...job.shape]);
-  const results = await session.run({ [job.inputName]: tensor }, fetch);
+  const feeds = { [job.inputName]: tensor, ...maskOf(runtime, job, 0, job.images) };
+  const results = await session.run(feeds, fetch);
   return fetch.map((name) => {
     const { type, dims, data } = results[name];
+    // Where there is no Float16Array yet, float16 arrives as its bits.
+    if (type === 'float16' && ArrayBuffer.isView(data) && !(data instanceof DataView))
+      return {
+        name,
+        dims: [...dims],
+        data: new Uint16Array(data.buffer, data.byteOffset, data.byteLength / 2),
+      };
     if (type !== 'float32' || !(data instanceof Float32Array))
-      throw new Error(`value ${name} is ${type}, not float32`);
+      throw new Error(`value ${name} is ${type}, not float32 or float16`);
     return { name, dims: [...dims], data };
   });
 }

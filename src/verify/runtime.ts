@@ -9,6 +9,7 @@ import { fileURLToPath } from 'node:url';
 import { compiledUrl } from '../compiled.js';
 import { EnvironmentError, FormatError, printable } from '../errors.js';
 import type { OnProgress } from '../progress.js';
+import { float16ToNumber } from '../tensor.js';
 import type { Answer, Job } from './runtime-child.js';
 
 export interface RuntimeInput {
@@ -132,7 +133,7 @@ function resultOf(answer: Final, label: string): RuntimeResult {
   switch (answer.kind) {
     case 'done':
       return {
-        outputs: new Map(answer.outputs.map(({ name, dims, data }) => [name, { dims, data }])),
+        outputs: new Map(answer.outputs.map(({ name, dims, data }) => [name, { dims, data: widened(data) }])),
         version: answer.version,
         peakMemoryBytes: answer.peakMemoryBytes,
       };
@@ -150,6 +151,10 @@ function resultOf(answer: Final, label: string): RuntimeResult {
       );
     }
   }
+}
+
+function widened(data: Float32Array | Uint16Array): Float32Array {
+  return data instanceof Float32Array ? data : Float32Array.from(data, float16ToNumber);
 }
 
 /**

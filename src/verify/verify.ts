@@ -147,7 +147,15 @@ export async function verifyModel(
       if (options.golden) checks.push(await checkGolden(options.golden, { path, model, ends }, options));
     }
     const layers = options.layers
-      ? await checkLayers(path, file, model, inputs, { ...options, ends, wrong: !logits.check.passed })
+      ? await checkLayers(path, file, model, inputs, {
+          ...options,
+          task,
+          precision: row.name,
+          ends,
+          wrong: !logits.check.passed,
+          altered: !provenance.passed,
+          unexplained: inventory.findings,
+        })
       : undefined;
     if (layers) checks.push(layers.check);
     const failed = checks.filter(({ passed }) => !passed);

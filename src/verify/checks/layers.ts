@@ -3,19 +3,29 @@
  */
 import { complexity } from '../../beit.js';
 import type { BeitModel } from '../../model.js';
+import type { PrecisionName } from '../../precision.js';
+import { taskParts, type Task } from '../../task.js';
 import { sampleInput } from '../inputs.js';
 import { localise } from '../layers/localise.js';
 import type { OnnxFile } from '../onnx-file.js';
 import type { Check, LayersReport } from '../report.js';
 import { NOISE_UNITS_ALLOWED, compareLogits } from '../compare.js';
+import { sampleMask } from '../run-task.js';
 import { SMALL_MODEL_FLOPS, reckon, runFile, type Input, type RunOptions } from '../run.js';
 import { RuntimeRefusal } from '../runtime.js';
 import type { Ends } from './foreign.js';
 import { units } from './logits.js';
 
 export interface LayersOptions extends RunOptions {
+  readonly task: Task;
+  readonly precision: PrecisionName;
   readonly ends: Ends | undefined;
+  /** the outputs are */
   readonly wrong: boolean;
+  /** weights have other bytes than the source's: look for them, also where no step shows it */
+  readonly altered: boolean;
+  /** what is in the file and not in the source, or the other way round */
+  readonly unexplained: readonly string[];
 }
 
 export async function checkLayers(
@@ -36,14 +46,24 @@ export async function checkLayers(
     const source = inputs[i]?.pixels ?? sampleInput(model.config, options.seed ?? 0, inputs.length + i);
     pixels.set(source, i * source.length);
   }
+  const { task } = options;
+  const [rows, columns] = model.config.window;
+  const masks = Array.from({ length: images }, (_, i) => sampleMask(rows * columns, options.seed ?? 0, i));
   try {
-    let report = await localise(path, file, model, { ...options, pixels, images });
-    if (report.matched && !report.divergence && options.wrong)
-      report = await mixedImages(report, path, model, inputs, ends, options);
-    if (report.divergence?.step === 'logits' && report.suspects.length === 0) {
-      report = await mixedImages(report, path, model, inputs, ends, options);
+    let report = await localise(path, file, model, {
+      ...options,
+      pixelInput: ends.input,
+      pixels,
+      ...(task.name === 'masked-image' && { mask: Buffer.concat(masks) }),
+      images,
+    });
+    if (task.name === 'classify') {
+      if (report.matched && !report.divergence && options.wrong)
+        report = await mixedImages(report, path, model, inputs, ends, options);
+      if (report.divergence?.step === 'logits' && report.suspects.length === 0)
+        report = await mixedImages(report, path, model, inputs, ends, options);
     }
-    return { check: checkOf(report, model, options.wrong), report };
+    return { check: checkOf(report, taskParts(model.config, task).blocks, options), report };
   } catch (error) {
     if (!(error instanceof RuntimeRefusal)) throw error;
     return { check: { name: 'layers', passed: false, detail: error.message, findings: [error.message] } };
@@ -78,24 +98,35 @@ async function mixedImages(
   };
 }
 
-function checkOf(report: LayersReport, model: BeitModel, wrong: boolean): Check {
-  const { matched, reason, points, divergence, steps, suspects } = report;
-  const { depth } = model.config;
+function checkOf(report: LayersReport, blocks: number, { wrong, unexplained }: LayersOptions): Check {
+  const { matched, reason, points, divergence, steps, suspects, precision } = report;
   if (!matched) {
     const detail = `not run: ${reason}`;
-    // A graph that nobody can read step by step may still give the right logits.
+    // A graph that nobody can read step by step may still give the right outputs.
     if (!wrong) return { name: 'layers', passed: true, notApplicable: true, detail, findings: [] };
     return { name: 'layers', passed: false, notRun: true, detail, findings: [] };
   }
   if (!divergence) {
     const worst = points.reduce((a, b) => (b.units > a.units ? b : a));
-    const detail = `${depth} blocks, each as the oracle computes it: at most ${units(worst.units)} times the expected rms noise (${worst.name})`;
-    if (!wrong) return { name: 'layers', passed: true, detail, findings: [] };
-    const unexplained = 'the logits are wrong, but every step agrees with its own inputs';
-    return { name: 'layers', passed: false, detail: unexplained, findings: [unexplained, detail] };
+    const detail = precision
+      ? `${blocks} blocks against the source in float64, with ${precision}'s own band: rms error at most ${percent(largestShare(points))} of the values, ${units(worst.units)} times what ${precision} costs (${worst.name})`
+      : `${blocks} blocks, each as the oracle computes it: at most ${units(worst.units)} times the expected rms noise (${worst.name})`;
+    const [extra] = unexplained;
+    if (!wrong) {
+      const untouched = extra === undefined ? '' : `; no step is touched by this: ${extra}`;
+      return { name: 'layers', passed: true, detail: detail + untouched, findings: [] };
+    }
+    const unexplainedError = precision
+      ? `the outputs are not as good as ${precision} should be, but no single step is worse than its form explains: ${mostLost(points)}`
+      : 'the outputs are wrong, but every step agrees with its own inputs';
+    return { name: 'layers', passed: false, detail: unexplainedError, findings: [unexplainedError, detail] };
   }
   const where =
     divergence.layer === undefined ? divergence.step : `layer ${divergence.layer}, ${divergence.step}`;
+  if (divergence.unseen) {
+    const detail = `no step leaves the noise, but the weights of ${where} are others: ${suspects[0].mistake}`;
+    return { name: 'layers', passed: false, detail, findings: [detail] };
+  }
   const off = steps.at(-1);
   const [suspect] = suspects;
   const detail = `the first step that is wrong: ${where}${suspect ? `: ${suspect.mistake}` : ''}`;
@@ -103,7 +134,7 @@ function checkOf(report: LayersReport, model: BeitModel, wrong: boolean): Check 
     detail,
     ...(off
       ? [
-          `${off.step}: rms error ${off.rms.toExponential(1)}, ${units(off.units)} times the expected rms noise; every step before it is right`,
+          `${off.step}: rms error ${off.rms.toExponential(1)}, ${units(off.units)} times what ${precision ?? 'float32'} must be expected to have; every step before it is right`,
         ]
       : []),
     ...suspects
@@ -121,4 +152,23 @@ function checkOf(report: LayersReport, model: BeitModel, wrong: boolean): Check 
         : []),
   ];
   return { name: 'layers', passed: false, detail, findings };
+}
+
+const percent = (share: number): string => `${(100 * share).toPrecision(2)} %`;
+
+function largestShare(points: LayersReport['points']): number {
+  return points.reduce((most, { rms, size }) => Math.max(most, rms / size), 0);
+}
+
+/** Where the error grows most, one clause. */
+function mostLost(points: LayersReport['points']): string {
+  let [most, from] = [points[0], 0];
+  let growth = 0;
+  let before = 0;
+  for (const point of points) {
+    const share = point.rms / point.size;
+    if (share - before > growth) [growth, most, from] = [share - before, point, before];
+    before = share;
+  }
+  return `it grows most in ${most.name} (from ${percent(from)} to ${percent(most.rms / most.size)})`;
 }

@@ -5,17 +5,19 @@ import { basename } from 'node:path';
 import { printable } from '../../errors.js';
 import { tokenCount } from '../../beit.js';
 import type { BeitModel } from '../../model.js';
+import type { Task } from '../../task.js';
 import { asFloat32, byteLength, readFloat32 } from '../../tensor.js';
 import { explainDifference } from '../checks/difference.js';
 import type { OnnxFile } from '../onnx-file.js';
 import type { BlockProbes, Probes } from './probes.js';
-import type { BlockCase, BlockValues } from './block-case.js';
+import type { Values } from './arithmetic.js';
+import { wide, type BlockCase, type BlockValues } from './block-case.js';
+import { headSteps } from './heads.js';
+import type { Norm } from './norms.js';
 import { attentionSteps } from './steps-attention.js';
 import { embeddingStep } from './steps-embedding.js';
-import { headStep, poolingStep } from './steps-ends.js';
 import { mlpSteps } from './steps-mlp.js';
-import { normStep } from './steps-norm.js';
-import type { Step, StepName, Suspect } from './step.js';
+import type { Step, Suspect } from './step.js';
 import { Weights } from './weights.js';
 
 /** The two ends, and the blocks between them. */
@@ -26,8 +28,11 @@ export interface GraphCase {
   readonly path: string;
   readonly file: OnnxFile;
   readonly model: BeitModel;
+  readonly task: Task;
   readonly probes: Probes;
   readonly pixels: Float32Array;
+  /** `[images, N]`, 1 = hidden */
+  readonly mask?: Uint8Array;
   readonly images: number;
   readonly wrong: boolean;
   readonly threads?: number;
@@ -36,7 +41,7 @@ export interface GraphCase {
 
 /** A mistake that the graph itself shows, without any numbers. */
 export interface GraphFinding {
-  readonly step: StepName;
+  readonly step: string;
   readonly tensors: readonly string[];
   readonly mistake: string;
 }
@@ -46,7 +51,7 @@ const MOST_BYTES = 64 * 1024 * 1024;
 
 export class GraphReader {
   readonly #weights: Weights;
-  readonly #norm: string;
+  readonly #tokens = new Map<number, Values | undefined>();
 
   constructor(
     private readonly of: GraphCase,
@@ -55,60 +60,61 @@ export class GraphReader {
     private readonly known: ReadonlyMap<string, Float32Array>,
   ) {
     this.#weights = new Weights(of.model.config, of.model.tensors);
-    this.#norm = of.model.config.pooling === 'mean' ? 'backbone.ln2' : 'backbone.ln1';
   }
 
   async *steps(place: Place): AsyncGenerator<Step> {
-    const { probes, pixels, images, model } = this.of;
+    const { probes, pixels, mask, images, task } = this.of;
     if (place.kind === 'start') {
       const found = this.known.get(probes.blocks[0].input)!;
-      const step = await embeddingStep({ weights: this.#weights, images, pixels, found });
+      const step = await embeddingStep({ weights: this.#weights, images, pixels, mask, found });
       if (step) yield step;
     } else if (place.kind === 'block') {
-      const block = await this.#block(place.layer);
+      const block = await this.#block(probes.blocks[place.layer], Weights.prefix(place.layer));
       yield* attentionSteps(block);
       yield* mlpSteps(block);
     } else {
-      const last = await this.#block(model.config.depth - 1);
-      const into = this.known.get(probes.final.input)!;
-      const features = this.known.get(probes.final.output)!;
-      const pooling = poolingStep(last, into);
-      if (pooling) yield pooling;
-      const affine = [
-        await this.#weights.tensor(`${this.#norm}.weight`),
-        await this.#weights.tensor(`${this.#norm}.bias`),
-      ] as const;
-      yield normStep({
-        name: 'last norm',
-        of: this.#weights,
-        tensor: this.#norm,
-        x: Float64Array.from(into),
-        found: features,
-        affine,
+      yield* headSteps({
+        weights: this.#weights,
+        images,
+        task,
+        probes,
+        block: (layer) => this.#block(probes.blocks[layer], Weights.prefix(layer)),
+        neckBlock: (layer) => this.#block(probes.second!.blocks[layer], Weights.neckPrefix(layer)),
+        fetch: (names) => this.#values(names),
+        tokens: (state) => this.#tokensAt(state),
       });
-      const logits = this.known.get(probes.logits)!;
-      const head = await headStep({ weights: this.#weights, images, features, found: logits });
-      if (head) yield head;
     }
   }
 
-  async #block(layer: number): Promise<BlockCase> {
-    const { config } = this.of.model;
-    const probes = this.of.probes.blocks[layer];
-    const inner = (['scores', 'probabilities', 'context', 'projection', 'activation', 'mlp'] as const).filter(
-      (role) => probes[role] !== undefined,
+  async #values(names: readonly string[]): Promise<Map<string, Float32Array>> {
+    const missing = names.filter((name) => !this.known.has(name));
+    const fetched = missing.length > 0 ? await this.fetch(missing) : new Map<string, Float32Array>();
+    return new Map(names.map((name) => [name, this.known.get(name) ?? fetched.get(name)!]));
+  }
+
+  /** Where the file computes all of them. */
+  #tokensAt(state: number): Values | undefined {
+    if (this.#tokens.has(state)) return this.#tokens.get(state);
+    const { probes, images, model } = this.of;
+    const name = state === 0 ? probes.blocks[0].input : probes.blocks.at(state - 1)?.output;
+    const value = state > probes.blocks.length || name === undefined ? undefined : this.known.get(name);
+    const whole = value?.length === images * tokenCount(model.config) * model.config.hiddenSize;
+    const tokens = value && whole ? wide(value) : undefined;
+    this.#tokens.set(state, tokens);
+    return tokens;
+  }
+
+  async #block(probes: BlockProbes, at: string): Promise<BlockCase> {
+    const inner = innerRoles(probes);
+    const stream = Object.entries(streamRoles(probes)).flatMap(([role, name]) =>
+      name === undefined ? [] : [[role, name] as const],
     );
-    const fetched = await this.fetch(inner.map((role) => probes[role]!));
-    const values: Record<string, Float32Array> = {};
-    for (const role of inner) values[role] = fetched.get(probes[role]!)!;
-    for (const [role, name] of Object.entries(streamRoles(probes))) {
-      const value = name === undefined ? undefined : this.known.get(name);
-      if (value) values[role] = value;
-    }
+    const fetched = await this.#values([...inner, ...stream].map(([, name]) => name));
+    const values = Object.fromEntries([...inner, ...stream].map(([role, name]) => [role, fetched.get(name)]));
     return {
-      config,
+      config: this.of.model.config,
       images: this.of.images,
-      block: await this.#weights.block(layer),
+      block: await this.#weights.block(at),
       weights: this.#weights,
       values: values as BlockValues,
     };
@@ -116,17 +122,25 @@ export class GraphReader {
 
   /** What the graph shows where the numbers may not. */
   finding(place: Place): GraphFinding | undefined {
-    const { config } = this.of.model;
-    const { blocks, final } = this.of.probes;
+    const { probes, task, model, images } = this.of;
+    const { config } = model;
     const eps = Math.fround(config.layerNormEps);
-    const norms =
+    const { second } = probes;
+    const norms: (readonly [string, Norm])[] =
       place.kind === 'block'
-        ? ([
-            ['LN1', blocks[place.layer].ln1, `backbone.layers.${place.layer}.ln1`],
-            ['LN2', blocks[place.layer].ln2, `backbone.layers.${place.layer}.ln2`],
-          ] as const)
+        ? [
+            ['LN1', probes.blocks[place.layer].ln1],
+            ['LN2', probes.blocks[place.layer].ln2],
+          ]
         : place.kind === 'end'
-          ? ([['last norm', final, this.#norm]] as const)
+          ? [
+              ...probes.finals.map((norm) => ['last norm', norm] as const),
+              ...(second?.blocks ?? []).flatMap(({ ln1, ln2 }, i) => [
+                [`second output, block ${i}, LN1`, ln1] as const,
+                [`second output, block ${i}, LN2`, ln2] as const,
+              ]),
+              ...(second ? [['second output, last norm', second.final] as const] : []),
+            ]
           : [];
     for (const [step, norm] of norms) {
       if (norm.epsilon === undefined || norm.epsilon === eps) continue;
@@ -136,8 +150,8 @@ export class GraphReader {
         mistake: `epsilon is ${Number(norm.epsilon.toPrecision(6))} instead of ${config.layerNormEps}`,
       };
     }
-    if (place.kind === 'end' && config.pooling === 'mean') {
-      const rows = this.known.get(final.input)!.length / (this.of.images * config.hiddenSize);
+    if (place.kind === 'end' && task.name === 'classify' && config.pooling === 'mean') {
+      const rows = this.known.get(probes.finals.at(-1)!.input)!.length / (images * config.hiddenSize);
       if (rows === tokenCount(config) || rows === tokenCount(config) - 1) {
         return {
           step: 'pooling',
@@ -150,7 +164,7 @@ export class GraphReader {
   }
 
   /** Tensors of the step whose values in the file, under the source's name, are not the source's. */
-  async alteredTensors(step: Step): Promise<Suspect[]> {
+  async alteredTensors(step: Pick<Step, 'tensors'>): Promise<Suspect[]> {
     const { file, model } = this.of;
     const found: Suspect[] = [];
     for (const name of step.tensors) {
@@ -174,6 +188,14 @@ export class GraphReader {
     }
     return found;
   }
+}
+
+type Named = readonly [role: string, name: string];
+
+/** Values inside a block, fetched only where it is looked at. */
+export function innerRoles(probes: BlockProbes): Named[] {
+  const roles = ['scores', 'probabilities', 'context', 'projection', 'activation', 'mlp'] as const;
+  return roles.flatMap((role) => (probes[role] === undefined ? [] : [[role, probes[role]] as const]));
 }
 
 function streamRoles(probes: BlockProbes): Record<string, string | undefined> {

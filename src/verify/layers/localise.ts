@@ -5,14 +5,20 @@
 import { basename } from 'node:path';
 import { tokenCount } from '../../beit.js';
 import type { BeitModel } from '../../model.js';
+import type { PrecisionName } from '../../precision.js';
+import type { Task } from '../../task.js';
 import type { LayerPoint, LayersReport, StepOutcome } from '../report.js';
 import type { OnnxFile } from '../onnx-file.js';
+import { outputsOf } from '../expected.js';
 import { runOracle } from '../oracle.js';
 import type { OracleResult } from '../oracle-types.js';
+import { atPositions } from '../run-task.js';
 import { runOnnx } from '../runtime.js';
+import { bandOf, pointNoise, widened, type Band } from './band.js';
 import { fitRows } from './block-case.js';
 import { exposeValues } from './expose.js';
-import { GraphReader, type GraphCase, type GraphFinding, type Place } from './graph-steps.js';
+import { GraphReader, innerRoles, type GraphCase, type GraphFinding, type Place } from './graph-steps.js';
+import type { Part } from './probes-segment.js';
 import { findProbes, type Probes } from './probes.js';
 import { STEP_UNITS_ALLOWED, deviation, findSuspects, type Step, type Suspect } from './step.js';
 
@@ -23,17 +29,27 @@ import { STEP_UNITS_ALLOWED, deviation, findSuspects, type Step, type Suspect } 
 export const POINT_UNITS_SUSPICIOUS = 8;
 
 export interface LocaliseOptions {
+  readonly task: Task;
+  readonly precision: PrecisionName;
+  /** the graph's name of it */
+  readonly pixelInput: string;
   /** `[images, C, H, W]` */
   readonly pixels: Float32Array;
+  /** `[images, N]`, 1 = hidden */
+  readonly mask?: Uint8Array;
   readonly images: number;
-  /** it is known that the logits are wrong: look at every block until the reason is found */
+  /** it is known that the outputs are wrong: look at every block until the reason is found */
   readonly wrong: boolean;
+  /** weights have other bytes than the source's */
+  readonly altered: boolean;
   readonly threads?: number;
   readonly signal?: AbortSignal;
 }
 
 /** Values fetched in one run hold at most about this many bytes; more runs are made where there is more. */
 const RUN_BYTES = 192 * 1024 * 1024;
+/** A model whose values are no more than this gives all of them in its first run. */
+const SMALL_BYTES = 24 * 1024 * 1024;
 
 /** @throws EnvironmentError if no copy can be made; RuntimeRefusal if the file does not run */
 export async function localise(
@@ -42,31 +58,39 @@ export async function localise(
   model: BeitModel,
   options: LocaliseOptions,
 ): Promise<LayersReport> {
-  const probes = findProbes(file, model.config);
+  const { task } = options;
+  const probes = findProbes(file, model.config, task, options.pixelInput);
   if (typeof probes === 'string')
     return { matched: false, reason: probes, points: [], suspects: [], steps: [] };
   const of: GraphCase = { path, file, model, probes, ...options };
+  const band = bandOf(options.precision);
+  const every = [...streamValues(probes), ...innerValues(probes)];
   const [values, oracle] = await Promise.all([
-    fetchValues(of, streamValues(probes)),
+    fetchValues(of, every.length * bytesEach(of) <= SMALL_BYTES ? every : streamValues(probes)),
     runOracle(model, options.pixels, options.images, {
       hidden: true,
+      headless: task.name !== 'classify',
+      mask: options.mask,
       threads: options.threads,
       signal: options.signal,
     }),
   ]);
-  const points = comparePoints(of, values, oracle);
+  const points = await comparePoints(of, values, oracle, band);
   const order = suspectOrder(of, points);
   const reader = new GraphReader(of, (names) => fetchValues(of, names), values);
+  const precision = options.precision === 'fp32' ? {} : { precision: options.precision };
   for (const place of order) {
     options.signal?.throwIfAborted();
     const steps: StepOutcome[] = [];
-    for await (const step of reader.steps(place)) {
+    for await (const exact of reader.steps(place)) {
+      const step = widened(exact, band, deviation(exact.found, exact.right).size);
       const outcome = judge(step);
       steps.push(outcome);
       if (outcome.units <= STEP_UNITS_ALLOWED) continue;
       const suspects = await suspectsOf(reader, step);
       return {
         matched: true,
+        ...precision,
         points,
         divergence: at(place, { step: step.name, tensors: step.tensors }),
         steps,
@@ -74,16 +98,58 @@ export async function localise(
       };
     }
     const shown = reader.finding(place);
-    if (shown)
-      return { matched: true, points, divergence: at(place, shown), steps, suspects: [asSuspect(shown)] };
+    if (shown) {
+      const divergence = at(place, shown);
+      return { matched: true, ...precision, points, divergence, steps, suspects: [asSuspect(shown)] };
+    }
   }
   // Some mistakes are below the noise on these inputs and above it on others.
-  for (const place of allPlaces(model)) {
+  for (const place of allPlaces(of)) {
     const shown = reader.finding(place);
-    if (shown)
-      return { matched: true, points, divergence: at(place, shown), steps: [], suspects: [asSuspect(shown)] };
+    if (shown) {
+      const divergence = at(place, shown);
+      return { matched: true, ...precision, points, divergence, steps: [], suspects: [asSuspect(shown)] };
+    }
   }
-  return { matched: true, points, steps: [], suspects: [] };
+  const altered = options.altered ? await reader.alteredTensors({ tensors: [...model.tensors.keys()] }) : [];
+  const [first] = altered.map(({ tensors: [name] }) => placeOf(name)).sort((a, b) => a.order - b.order);
+  if (first)
+    return {
+      matched: true,
+      ...precision,
+      points,
+      divergence: { ...first.where, tensors: altered.flatMap(({ tensors }) => tensors), unseen: true },
+      steps: [],
+      suspects: altered.slice(0, MOST_ALTERED),
+    };
+  return { matched: true, ...precision, points, steps: [], suspects: [] };
+}
+
+const MOST_ALTERED = 8;
+
+/** Where a tensor is used first, by its canonical name. */
+const USES: readonly (readonly [pattern: RegExp, step: string])[] = [
+  [/^backbone\.(patch_embed|cls_token|mask_token|pos_embed)/, 'embedding'],
+  [/\.ln1\./, 'LN1'],
+  [/\.attn\.proj\./, 'projection'],
+  [/attn\.|^backbone\.rel_pos_bias/, 'attention scores'],
+  [/\.gamma_1$/, 'first residual'],
+  [/\.ln2\./, 'LN2'],
+  [/\.ffn\.layers\.0\./, 'MLP activation'],
+  [/\.ffn\.layers\.1\./, 'MLP output'],
+  [/\.gamma_2$/, 'second residual'],
+];
+
+function placeOf(tensor: string): { order: number; where: { layer?: number; step: string } } {
+  const layer = /^backbone\.layers\.(\d+)\./.exec(tensor)?.[1];
+  const at = USES.findIndex(([pattern]) => pattern.test(tensor));
+  const inside = layer !== undefined || at === 0 || USES[at]?.[1] === 'attention scores';
+  if (!inside)
+    return { order: Infinity, where: { step: tensor.startsWith('backbone.ln') ? 'last norm' : 'the head' } };
+  return {
+    order: layer === undefined ? 0 : (Number(layer) + 1) * USES.length + at,
+    where: { ...(layer !== undefined && { layer: Number(layer) }), step: USES[at]?.[1] ?? 'the head' },
+  };
 }
 
 function at(
@@ -108,26 +174,50 @@ async function suspectsOf(reader: GraphReader, step: Step): Promise<Suspect[]> {
   return [...altered, ...found];
 }
 
-/** Values that stand for the stream between the blocks. */
-function streamValues(probes: Probes): string[] {
-  const { blocks, final, logits } = probes;
+/** Values that stand for the stream between the blocks, and what comes out. */
+function streamValues({ blocks, finals, outputs }: Probes): string[] {
   const last = blocks.at(-1)!.output;
   return [
     ...blocks.flatMap(({ input, ln1, attended, ln2 }) => [input, ln1.output, attended, ln2.output]),
     ...(last === undefined ? [] : [last]),
-    final.input,
-    final.output,
-    logits,
+    ...finals.flatMap(({ input, output }) => [input, output]),
+    ...outputs,
   ];
+}
+
+/** Everything else that steps are recomputed from. */
+function innerValues({ blocks, second, segment }: Probes): string[] {
+  const neck = second?.blocks ?? [];
+  const parts = segment
+    ? Object.values(segment).flatMap((part: Part | readonly Part[]) => ('input' in part ? [part] : part))
+    : [];
+  return [
+    ...[...blocks, ...neck].flatMap((block) => innerRoles(block).map(([, name]) => name)),
+    ...neck.flatMap(({ input, ln1, attended, ln2, output }) => [
+      input,
+      ln1.output,
+      attended,
+      ln2.output,
+      ...(output === undefined ? [] : [output]),
+    ]),
+    ...(second ? [second.final.input, second.final.output] : []),
+    ...parts.flatMap(({ input, output }) => [input, output]),
+  ];
+}
+
+/** Bytes of a large value of this graph. */
+function bytesEach({ model: { config }, images, probes }: GraphCase): number {
+  const tokens = images * tokenCount(config) * Math.max(config.hiddenSize, config.mlpSize / 4);
+  const map = probes.segment ? images * 16 * config.window[0] * config.window[1] * config.hiddenSize : 0;
+  return 4 * Math.max(tokens, map);
 }
 
 /** @returns by name; every value once */
 async function fetchValues(of: GraphCase, names: readonly string[]): Promise<Map<string, Float32Array>> {
-  const { path, file, model, probes, pixels, images, threads, signal } = of;
+  const { path, file, model, probes, pixels, mask, images, threads, signal } = of;
   const { config } = model;
   const wanted = [...new Set(names)];
-  const each = images * tokenCount(config) * Math.max(config.hiddenSize, config.mlpSize / 4) * 4;
-  const perRun = Math.max(4, Math.floor(RUN_BYTES / each));
+  const perRun = Math.max(4, Math.floor(RUN_BYTES / bytesEach(of)));
   const found = new Map<string, Float32Array>();
   const own = new Set(file.outputs.map(({ name }) => name));
   const copy = await exposeValues(
@@ -141,6 +231,9 @@ async function fetchValues(of: GraphCase, names: readonly string[]): Promise<Map
         inputs: pixels,
         shape: [config.channels, ...config.imageSize],
         inputName: probes.pixels,
+        ...(mask && {
+          masks: { name: probes.mask!, data: mask, shape: [config.window[0] * config.window[1]] },
+        }),
         fetch: wanted.slice(at, at + perRun),
         threads,
         signal,
@@ -156,14 +249,27 @@ async function fetchValues(of: GraphCase, names: readonly string[]): Promise<Map
 }
 
 /** The stream between the blocks, and what comes out, against the oracle. */
-function comparePoints(
-  { model, probes }: GraphCase,
+async function comparePoints(
+  { model, task, probes, images }: GraphCase,
   values: ReadonlyMap<string, Float32Array>,
   oracle: OracleResult,
-): LayerPoint[] {
-  const { hiddenSize: E, depth } = model.config;
+  band: Band,
+): Promise<LayerPoint[]> {
+  const { hiddenSize: E } = model.config;
   const tokens = tokenCount(model.config);
   const points: LayerPoint[] = [];
+  const put = (
+    name: string,
+    layer: number | undefined,
+    found: ArrayLike<number>,
+    right: ArrayLike<number>,
+    expected: number,
+  ): void => {
+    const { maxAbs, rms, size } = deviation(found, right);
+    const noise = pointNoise(band, expected, size);
+    const units = rms === 0 ? 0 : rms / noise;
+    points.push({ name, ...(layer === undefined ? {} : { layer }), maxAbs, rms, size, noise, units });
+  };
   const add = (
     name: string,
     layer: number | undefined,
@@ -173,59 +279,46 @@ function comparePoints(
   ): void => {
     const found = value === undefined ? undefined : values.get(value);
     const right = found && fitRows(full, found.length, E, tokens);
-    if (!found || !right) return;
-    const { maxAbs, rms, size } = deviation(found, right);
-    points.push({
-      name,
-      ...(layer === undefined ? {} : { layer }),
-      maxAbs,
-      rms,
-      size,
-      noise,
-      units: rms === 0 ? 0 : rms / noise,
-    });
+    if (found && right) put(name, layer, found, right, noise);
   };
-  const { blocks, final, logits } = probes;
+  const { blocks, finals, outputs } = probes;
   add('embedding', undefined, blocks[0].input, oracle.hidden![0], oracle.noise.hidden[0]);
-  for (let layer = 0; layer < depth; layer++) {
-    add(
-      `block ${layer}`,
-      layer,
-      blocks[layer].output,
-      oracle.hidden![layer + 1],
-      oracle.noise.hidden[layer + 1],
-    );
+  for (const [layer, { output }] of blocks.entries()) {
+    const noise = oracle.noise.hidden[layer + 1];
+    add(`block ${layer}`, layer, output, oracle.hidden![layer + 1], noise);
   }
   const largest = (noise: Float64Array): number => noise.reduce((a, b) => Math.max(a, b), 0);
+  const features = finals.at(-1) && values.get(finals.at(-1)!.output);
   // All tokens normalised have the same number of values as nothing the oracle keeps: then there is no such point.
-  if (values.get(final.output)?.length === oracle.features.length) {
-    add('features', undefined, final.output, oracle.features, largest(oracle.noise.features));
-  }
-  const found = values.get(logits)!;
-  if (found.length === oracle.logits.length) {
-    const { maxAbs, rms, size } = deviation(found, oracle.logits);
-    const noise = Math.max(largest(oracle.noise.logits), (size * 2 ** -24) / Math.sqrt(3));
-    points.push({ name: 'logits', maxAbs, rms, size, noise, units: rms === 0 ? 0 : rms / noise });
+  if (task.name === 'classify' && features?.length === oracle.features.length)
+    put('features', undefined, features, oracle.features, largest(oracle.noise.features));
+  const expected = await outputsOf(model, task, oracle, images);
+  for (const [i, { name, values: right, shape, positions, noise }] of expected.entries()) {
+    const all = values.get(outputs[i])!;
+    const found = positions ? atPositions(all, shape, positions) : all;
+    // A float32 result can't be nearer than its own rounding.
+    const least = (deviation(found, right).size * 2 ** -24) / Math.sqrt(3);
+    if (found.length === right.length) put(name, undefined, found, right, Math.max(noise, least));
   }
   return points;
 }
 
-function allPlaces({ config }: BeitModel): Place[] {
-  const blocks = Array.from({ length: config.depth }, (_, layer) => ({ kind: 'block', layer }) as const);
+function allPlaces({ probes }: GraphCase): Place[] {
+  const blocks = probes.blocks.map((_, layer) => ({ kind: 'block', layer }) as const);
   return [{ kind: 'start' }, ...blocks, { kind: 'end' }];
 }
 
 /** Where to look, the likeliest place first: nowhere if nothing is off. */
-function suspectOrder({ model, wrong }: GraphCase, points: readonly LayerPoint[]): Place[] {
-  const all = allPlaces(model);
+function suspectOrder(of: GraphCase, points: readonly LayerPoint[]): Place[] {
+  const all = allPlaces(of);
   const first = points.find(({ units }) => !(units <= POINT_UNITS_SUSPICIOUS));
-  if (!first) return wrong ? all : [];
+  if (!first) return of.wrong ? all : [];
   // What comes after the first place that is off inherits its error; what lies before it is tried last.
   const at =
     first.name === 'embedding'
       ? 0
       : first.layer === undefined
-        ? pointBefore(points, first, model.config.depth)
+        ? pointBefore(points, first, of.probes.blocks.length)
         : first.layer + 1;
   return [...all.slice(at), ...all.slice(0, at)];
 }

@@ -143,9 +143,9 @@ export function* scoreMistakes(of: ScoreCase): Generator<Mistake> {
     );
   }
   if (block.table) {
-    for (const { layer, name, read } of weights.others(block.layer, 'attn.relative_position_bias_table')) {
+    for (const { where, name, read } of weights.others(at, 'attn.relative_position_bias_table')) {
       yield place(
-        `the position table is that of layer ${layer}`,
+        `the position table is that of ${where}`,
         async () =>
           sum(
             [await read(), ...(block.shared ? [block.shared] : [])].map((table) =>

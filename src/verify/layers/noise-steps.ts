@@ -122,6 +122,11 @@ export function activationNoise(x: Values, weight: Values, z: Values, h: Values,
   );
 }
 
+/** Of values that are only moved: none, but what a float32 number itself may be off. */
+export function carriedNoise(values: Values): number {
+  return Math.max(Math.sqrt(ROUND * meanSquare(values)), Number.MIN_VALUE);
+}
+
 /** Of a mean over `count` rows of one mean square. */
 export function meanNoise(x: Values, mean: Values, count: number): number {
   return Math.sqrt(

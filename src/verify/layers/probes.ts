@@ -3,9 +3,12 @@
  * walking back from the residual additions, never by name, so that any exporter's file can be read.
  */
 import type { BeitConfig } from '../../beit.js';
+import { taskOutputs, taskParts, type Task } from '../../task.js';
 import type { OnnxFile } from '../onnx-file.js';
 import { Flow } from './flow.js';
+import { fusedBlocks } from './fused.js';
 import { findNorms, type Norm } from './norms.js';
+import { segmentProbes, type SegmentProbes } from './probes-segment.js';
 
 /** Names of values in the graph; what the exporter fused away or wrote otherwise is absent. */
 export interface BlockProbes {
@@ -32,37 +35,72 @@ export interface BlockProbes {
 
 export interface Probes {
   readonly pixels: string;
+  readonly mask?: string;
   readonly blocks: readonly BlockProbes[];
-  /** what enters the last norm: the pooled vector, or tokens */
-  readonly final: Norm;
-  readonly logits: string;
+  /** the norms after the blocks, in the order of the graph */
+  readonly finals: readonly Norm[];
+  /** BEiT v2's second output: its blocks, and the norm after them */
+  readonly second?: { readonly blocks: readonly BlockProbes[]; readonly final: Norm };
+  readonly segment?: SegmentProbes;
+  /** the graph's outputs, in the order of the task's */
+  readonly outputs: readonly string[];
 }
 
 /** @returns one sentence why not, where the graph is none of ours to read */
-export function findProbes(file: OnnxFile, config: BeitConfig): Probes | string {
+export function findProbes(file: OnnxFile, config: BeitConfig, task: Task, pixels: string): Probes | string {
   const inputs = file.inputs.filter(({ name }) => !file.initializers.has(name));
-  if (inputs.length !== 1) return `the graph has ${inputs.length} inputs; a classifier has one`;
-  if (file.outputs.length !== 1) return `the graph has ${file.outputs.length} outputs; a classifier has one`;
-  const flow = new Flow(file);
-  const norms = findNorms(flow);
-  const needed = 2 * config.depth + 1;
-  if (norms.length !== needed) {
-    return `the graph has ${norms.length} LayerNorms; ${config.depth} blocks and the last one need ${needed}`;
+  const masks = inputs.filter(({ name }) => name !== pixels);
+  const needsMask = task.name === 'masked-image';
+  if (masks.length !== Number(needsMask)) {
+    return `the graph has ${inputs.length} inputs; this task has ${needsMask ? 'two' : 'one'}`;
   }
-  const final = norms[2 * config.depth];
-  const blocks = Array.from({ length: config.depth }, (_, layer) =>
-    blockProbes(flow, norms[2 * layer], norms[2 * layer + 1], norms[2 * layer + 2], layer + 1 < config.depth),
-  );
-  return { pixels: inputs[0].name, blocks, final, logits: file.outputs[0].name };
+  const wanted = taskOutputs(config, task).map(({ name }) => name);
+  const outputs = file.outputs.map(({ name }) => name);
+  if (outputs.length !== wanted.length)
+    return `the graph has ${outputs.length} outputs; this task has ${wanted.length}`;
+  const flow = new Flow(file);
+  const parts = taskParts(config, task);
+  const norms = findNorms(flow);
+  if (norms.length !== parts.layerNorms) {
+    const fused = fusedBlocks(file);
+    return `the graph has ${norms.length} LayerNorms; ${parts.blocks} blocks and what follows them need ${parts.layerNorms}${fused ? `. ${fused}` : ''}`;
+  }
+  const second = needsMask ? (config.clsPretraining?.layers ?? 0) : 0;
+  const depth = parts.blocks - second;
+  const between = norms.length - 2 * parts.blocks - Number(second > 0);
+  const blocksFrom = (first: number, count: number): BlockProbes[] =>
+    Array.from({ length: count }, (_, i) => {
+      const at = first + 2 * i;
+      return blockProbes(flow, norms[at], norms[at + 1], norms.at(at + 2), i + 1 < count);
+    });
+  const segment = task.name === 'segment' ? segmentProbes(flow, config, norms.at(-1)!.index) : undefined;
+  if (typeof segment === 'string') return segment;
+  return {
+    pixels,
+    ...(needsMask && { mask: masks[0].name }),
+    blocks: blocksFrom(0, depth),
+    finals: norms.slice(2 * depth, 2 * depth + between),
+    ...(second > 0 && {
+      second: { blocks: blocksFrom(2 * depth + between, second), final: norms.at(-1)! },
+    }),
+    ...(segment && { segment }),
+    outputs: wanted.every((name) => outputs.includes(name)) ? wanted : outputs,
+  };
 }
 
-function blockProbes(flow: Flow, ln1: Norm, ln2: Norm, next: Norm, followed: boolean): BlockProbes {
+function blockProbes(
+  flow: Flow,
+  ln1: Norm,
+  ln2: Norm,
+  next: Norm | undefined,
+  followed: boolean,
+): BlockProbes {
   const between = flow.nodes.slice(ln1.index, ln2.index);
   const softmax = between.find(({ type }) => type === 'Softmax');
   const attention = branch(flow, residual(flow, flow.root(ln2.input), ln1.input) ?? '');
-  const output = followed ? next.input : lastOutput(flow, ln2, next);
-  const joined = output ?? flow.root(next.input);
-  const mlp = branch(flow, residual(flow, flow.root(joined), ln2.input) ?? '');
+  const output = followed ? next?.input : lastOutput(flow, ln2, next);
+  const joined = output ?? (next && flow.root(next.input));
+  const mlp = joined === undefined ? {} : branch(flow, residual(flow, flow.root(joined), ln2.input) ?? '');
   return {
     input: ln1.input,
     ln1,
@@ -95,16 +133,30 @@ function branch(flow: Flow, end: string): { linear?: string; into?: string } {
   let product = flow.root(linear);
   const shifted = flow.operands(product, 'Add');
   if (shifted?.dynamic.length === 1) product = flow.root(shifted.dynamic[0]);
+  const into = multiplied(flow, product);
+  return into === undefined ? { linear } : { linear, into };
+}
+
+const PRODUCTS: ReadonlySet<string> = new Set(['MatMul', 'Gemm', 'MatMulNBits']);
+
+/** What a matrix product multiplies, also where both sides are integers and the sum is scaled afterwards. */
+function multiplied(flow: Flow, product: string): string | undefined {
   const node = flow.producer(product);
-  if (node?.type !== 'MatMul' && node?.type !== 'Gemm') return { linear };
-  return { linear, into: node.inputs[0] };
+  if (node === undefined) return undefined;
+  if (PRODUCTS.has(node.type)) return node.inputs[0];
+  if (node.type !== 'Mul') return undefined;
+  const integers = node.inputs
+    .map((name) => flow.producer(flow.root(name)))
+    .find((operand) => operand?.type === 'MatMulInteger');
+  const levels = integers && flow.producer(integers.inputs[0]);
+  return levels?.type === 'DynamicQuantizeLinear' ? levels.inputs[0] : undefined;
 }
 
 /** The last block's tokens, where they exist: the addition to the stream before LN2 that comes after it. */
-function lastOutput(flow: Flow, ln2: Norm, next: Norm): string | undefined {
+function lastOutput(flow: Flow, ln2: Norm, next: Norm | undefined): string | undefined {
   const before = flow.root(ln2.input);
   return flow.nodes
-    .slice(ln2.index + 1, next.index)
+    .slice(ln2.index + 1, next?.index)
     .filter(({ type }) => type === 'Add')
     .find(({ inputs }) => {
       const operands = inputs.filter((name) => flow.isDynamic(name));

@@ -4,22 +4,6 @@
  */
 import type { Values } from './arithmetic.js';
 
-export type StepName =
-  | 'embedding'
-  | 'LN1'
-  | 'attention scores'
-  | 'attention probabilities'
-  | 'attention output'
-  | 'projection'
-  | 'first residual'
-  | 'LN2'
-  | 'MLP activation'
-  | 'MLP output'
-  | 'second residual'
-  | 'pooling'
-  | 'last norm'
-  | 'logits';
-
 /** A mistake that could have been made in a step, and what the step would then give. */
 export interface Mistake {
   /** clause: `q and k are swapped` */
@@ -30,7 +14,8 @@ export interface Mistake {
 }
 
 export interface Step {
-  readonly name: StepName;
+  /** `LN1`, `attention scores`, `lateral convolution 2`, … */
+  readonly name: string;
   /** canonical names of the tensors that the step uses */
   readonly tensors: readonly string[];
   readonly found: Float32Array;
@@ -38,6 +23,8 @@ export interface Step {
   readonly right: Values;
   /** rms error that float32 must be expected to make in this step alone */
   readonly noise: number;
+  /** weights are multiplied in it, which lower precisions keep in fewer bits */
+  readonly product?: true;
   mistakes(): Iterable<Mistake>;
 }
 

@@ -20,14 +20,13 @@ import { contextNoise, joinNoise, linearVariances, rmsOf, scoreNoise, softmaxNoi
 import { normStep } from './steps-norm.js';
 import { qkvMistakes, scoreMistakes, sum } from './mistakes-attention.js';
 import type { Mistake, Step } from './step.js';
-import { Weights } from './weights.js';
 
 /** Steps of the attention half in their order, as far as the file shows them. */
 export function* attentionSteps(of: BlockCase): Generator<Step> {
   const { config, images, block, weights, values } = of;
   const { hiddenSize: E } = config;
   const heads = headsOf(config, images);
-  const at = Weights.prefix(block.layer);
+  const { at } = block;
   if (!values.input || !values.ln1) return;
   const input = wide(values.input);
   const ln1 = wide(values.ln1);
@@ -49,6 +48,7 @@ export function* attentionSteps(of: BlockCase): Generator<Step> {
   const qkvTensors = [
     `${at}attn.qkv.weight`,
     ...(config.qvBias ? [`${at}attn.q_bias`, `${at}attn.v_bias`] : []),
+    ...(config.qkvBias ? [`${at}attn.qkv.bias`] : []),
   ];
   const tableTensors = [
     ...(block.table ? [`${at}attn.relative_position_bias_table`] : []),
@@ -59,6 +59,7 @@ export function* attentionSteps(of: BlockCase): Generator<Step> {
     const length = values.scores.length;
     yield {
       name: 'attention scores',
+      product: true,
       tensors: [...qkvTensors, ...tableTensors],
       found: values.scores,
       right: scoresRight,
@@ -139,6 +140,7 @@ export function* attentionSteps(of: BlockCase): Generator<Step> {
   if (values.context?.length === contextRight.length) {
     yield {
       name: 'attention output',
+      product: true,
       tensors: qkvTensors,
       found: values.context,
       right: contextRight,
@@ -163,9 +165,9 @@ export function* attentionSteps(of: BlockCase): Generator<Step> {
       compute: () => linear(joined, block.proj, undefined, E),
     };
     yield { what: 'there is no projection', tensors, compute: () => joined };
-    for (const { layer, name, read } of weights.others(block.layer, 'attn.proj.weight').slice(0, 4)) {
+    for (const { where, name, read } of weights.others(at, 'attn.proj.weight').slice(0, 4)) {
       yield {
-        what: `attn.proj.weight is that of layer ${layer}`,
+        what: `attn.proj.weight is that of ${where}`,
         tensors: [...tensors, name],
         compute: async () => linear(joined, await read(), block.projBias, E),
       };
@@ -174,6 +176,7 @@ export function* attentionSteps(of: BlockCase): Generator<Step> {
   if (values.projection?.length === projected.length) {
     yield {
       name: 'projection',
+      product: true,
       tensors: [`${at}attn.proj.weight`, `${at}attn.proj.bias`],
       found: values.projection,
       right: projected,
@@ -201,13 +204,14 @@ export function* attentionSteps(of: BlockCase): Generator<Step> {
     gamma('LayerScale is missing (gamma_1 is not applied)', [`${at}gamma_1`], () => ones);
     gamma('gamma_2 is used in the place of gamma_1', [`${at}gamma_1`, `${at}gamma_2`], () => gamma2);
     gamma('gamma_1 is applied twice', [`${at}gamma_1`], () => gamma1.map((value) => value * value));
-    for (const { layer, name, read } of weights.others(block.layer, 'gamma_1'))
-      gamma(`gamma_1 is that of layer ${layer}`, [`${at}gamma_1`, name], read);
+    for (const { where, name, read } of weights.others(at, 'gamma_1'))
+      gamma(`gamma_1 is that of ${where}`, [`${at}gamma_1`, name], read);
   }
   gamma('the attention branch is missing', [], () => new Float64Array(E));
   const normed = fitRows(ln1, branch.length, E, heads.tokens);
   yield {
     name: 'first residual',
+    ...(!values.projection && { product: true as const }),
     tensors: block.gamma1 ? [`${at}gamma_1`] : [],
     found: values.attended,
     right,

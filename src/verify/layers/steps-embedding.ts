@@ -36,8 +36,10 @@ function unfold(pixels: Values, config: BeitConfig, images: number, how: Unfoldi
         for (let y = 0; y < P; y++) {
           const from = ((image * channels + channel) * height + down * P + y) * width + across * P;
           for (let x = 0; x < P; x++) {
-            const value = pixels[from + x];
-            out[to] = how.pixel ? how.pixel(value, channel) : value;
+            // Where the window is larger than the image, zeros follow (mmpretrain).
+            const inside = down * P + y < height && across * P + x < width;
+            const value = inside ? pixels[from + x] : 0;
+            out[to] = how.pixel && inside ? how.pixel(value, channel) : value;
             to += 1;
           }
         }
@@ -75,6 +77,8 @@ export interface EmbeddingCase {
   readonly weights: Weights;
   readonly images: number;
   readonly pixels: Float32Array;
+  /** `[images, N]`, 1 = hidden by the mask token */
+  readonly mask?: Uint8Array;
   readonly found: Float32Array;
 }
 
@@ -82,6 +86,7 @@ export async function embeddingStep({
   weights,
   images,
   pixels,
+  mask,
   found,
 }: EmbeddingCase): Promise<Step | undefined> {
   const { config } = weights;
@@ -89,7 +94,8 @@ export async function embeddingStep({
   const tokens = tokenCount(config);
   const kernel = await weights.tensor(`${PATCH}.weight`);
   const bias = await weights.tensor(`${PATCH}.bias`);
-  const classToken = await weights.tensor('backbone.cls_token');
+  const classToken = config.classToken ? await weights.tensor('backbone.cls_token') : undefined;
+  const maskToken = mask ? await weights.tensor('backbone.mask_token') : undefined;
   const positions = config.absolutePosition ? await weights.tensor('backbone.pos_embed') : undefined;
   const inputs = channels * P * P;
   const source = wide(pixels);
@@ -99,19 +105,34 @@ export async function embeddingStep({
     readonly token?: Values;
     readonly positions?: Values | undefined;
     readonly last?: boolean;
+    readonly hidden?: (image: number, patch: number) => boolean;
+    readonly maskToken?: Values;
+    /** the mask token covers the positions as well */
+    readonly covered?: boolean;
   }
   const patches = unfold(source, config, images);
   const projected = linear(patches, kernel, bias, inputs);
+  const N = config.window[0] * config.window[1];
+  const before = tokens - N;
+  const isHidden = (image: number, patch: number): boolean => mask?.[image * N + patch] === 1;
   const assemble = (how: Assembly = {}): Values => {
     const from = how.patches ?? projected;
     const shift = 'positions' in how ? how.positions : positions;
+    const hidden = how.hidden ?? isHidden;
     const out = new Float64Array(images * tokens * E);
     for (let image = 0; image < images; image++) {
       const at = image * tokens * E;
-      const own = from.subarray(image * (tokens - 1) * E, (image + 1) * (tokens - 1) * E);
-      out.set(own, how.last ? at : at + E);
-      out.set(how.token ?? classToken, how.last ? at + (tokens - 1) * E : at);
+      const first = at + (how.last ? 0 : before) * E;
+      out.set(from.subarray(image * N * E, (image + 1) * N * E), first);
+      if (classToken) out.set(how.token ?? classToken, how.last ? at + N * E : at);
+      const cover = (): void => {
+        if (!maskToken) return;
+        for (let patch = 0; patch < N; patch++)
+          if (hidden(image, patch)) out.set(how.maskToken ?? maskToken, first + patch * E);
+      };
+      if (!how.covered) cover();
       if (shift) for (let i = 0; i < tokens * E; i++) out[at + i] += shift[i];
+      if (how.covered) cover();
     }
     return out;
   };
@@ -120,7 +141,8 @@ export async function embeddingStep({
   const tensors = [
     `${PATCH}.weight`,
     `${PATCH}.bias`,
-    'backbone.cls_token',
+    ...(classToken ? ['backbone.cls_token'] : []),
+    ...(maskToken ? ['backbone.mask_token'] : []),
     ...(positions ? ['backbone.pos_embed'] : []),
   ];
   const unfolded = (what: string, how: Unfolding, names: readonly string[] = []): Mistake => ({
@@ -130,6 +152,7 @@ export async function embeddingStep({
   });
   return {
     name: 'embedding',
+    product: true,
     tensors,
     found,
     right,
@@ -166,16 +189,42 @@ export async function embeddingStep({
         tensors: [tensors[1]],
         compute: () => assemble({ patches: linear(patches, kernel, undefined, inputs) }),
       };
-      yield {
-        what: 'the class token is zero',
-        tensors: ['backbone.cls_token'],
-        compute: () => assemble({ token: new Float64Array(E) }),
-      };
-      yield {
-        what: 'the class token comes last instead of first',
-        tensors: ['backbone.cls_token'],
-        compute: () => assemble({ last: true }),
-      };
+      if (classToken) {
+        const token = (what: string, how: Assembly): Mistake => ({
+          what,
+          tensors: ['backbone.cls_token'],
+          compute: () => assemble(how),
+        });
+        yield token('the class token is zero', { token: new Float64Array(E) });
+        yield token('the class token comes last instead of first', { last: true });
+      }
+      if (maskToken) {
+        const masked = (what: string, how: Assembly): Mistake => ({
+          what,
+          tensors: ['backbone.mask_token'],
+          compute: () => assemble(how),
+        });
+        yield masked('the mask is not used: hidden patches are seen', { hidden: () => false });
+        yield masked('the mask is the wrong way round: what should be seen is hidden', {
+          hidden: (image, patch) => !isHidden(image, patch),
+        });
+        yield masked('hidden patches are zero instead of the mask token', {
+          maskToken: new Float64Array(E),
+        });
+        yield masked('hidden patches get the class token instead of the mask token', {
+          maskToken: classToken,
+        });
+        yield masked('the mask is shifted by one patch, as if it had a place for the class token', {
+          hidden: (image, patch) => patch > 0 && isHidden(image, patch - 1),
+        });
+        yield masked('the mask is read column by column', {
+          hidden: (image, patch) => {
+            const [rows, columns] = config.window;
+            return isHidden(image, (patch % columns) * rows + Math.floor(patch / columns));
+          },
+        });
+        if (positions) yield masked('hidden patches have lost their positions', { covered: true });
+      }
       if (!positions) return;
       const place = (what: string, other: Values | undefined): Mistake => ({
         what,
@@ -184,7 +233,7 @@ export async function embeddingStep({
       });
       yield place('pos_embed is missing or zero', undefined);
       const withoutClass = positions.slice().fill(0, 0, E);
-      yield place('pos_embed is not added to the class token', withoutClass);
+      if (classToken) yield place('pos_embed is not added to the class token', withoutClass);
       const shifted = new Float64Array(positions.length);
       shifted.set(positions.subarray(0, -E), E);
       yield place('pos_embed is shifted by one row', shifted);

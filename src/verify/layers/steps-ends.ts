@@ -13,11 +13,11 @@ import type { Weights } from './weights.js';
  * From the last block to what enters the last norm. Where the file pools before fc2 (the mean of a linear layer is the
  * linear layer of the mean), its last block shows no tokens: then this step begins at the MLP's activation.
  */
-export function poolingStep(of: BlockCase, found: Float32Array): Step | undefined {
+export function poolingStep(of: BlockCase, found: Float32Array, mean: boolean): Step | undefined {
   const { config, images, block, values } = of;
   const { hiddenSize: E, mlpSize: M } = config;
   const tokens = tokenCount(config);
-  const at = `backbone.layers.${block.layer}.`;
+  const { at } = block;
   let rows: Values;
   let branch: Values | undefined;
   const attended = values.attended && wide(values.attended);
@@ -30,7 +30,6 @@ export function poolingStep(of: BlockCase, found: Float32Array): Step | undefine
 
   const group = rows.length / (images * E);
   const whole = group === tokens;
-  const mean = config.pooling === 'mean';
   const pool = (of: Values): Values | undefined => {
     if (mean) return meanRows(of, E, group, whole ? 1 : 0);
     return group === 1 ? of : pickRows(of, E, group, 0, 1);
@@ -46,6 +45,7 @@ export function poolingStep(of: BlockCase, found: Float32Array): Step | undefine
     : 0;
   return {
     name: 'pooling',
+    ...(branch && { product: true as const }),
     tensors: branch
       ? [`${at}ffn.layers.1.weight`, `${at}ffn.layers.1.bias`, ...(block.gamma2 ? [`${at}gamma_2`] : [])]
       : [],
@@ -152,6 +152,7 @@ export async function headStep({ weights, images, features, found }: HeadCase): 
     tensors,
     found,
     right,
+    product: true,
     noise: rmsOf(linearVariances(pooled, weight, right, E)),
     *mistakes() {
       yield {

@@ -8,7 +8,6 @@ import { activationNoise, joinNoise, linearVariances, rmsOf } from './noise-step
 import { fitRows, wide, type BlockCase } from './block-case.js';
 import { normStep } from './steps-norm.js';
 import type { Mistake, Step } from './step.js';
-import { Weights } from './weights.js';
 
 /** Activations that stand in for the exact GELU. */
 const ACTIVATIONS: readonly { readonly what: string; readonly of: (z: number) => number }[] = [
@@ -28,7 +27,7 @@ const ACTIVATIONS: readonly { readonly what: string; readonly of: (z: number) =>
 export function* mlpSteps(of: BlockCase): Generator<Step> {
   const { config, block, weights, values } = of;
   const { hiddenSize: E, mlpSize: M } = config;
-  const at = Weights.prefix(block.layer);
+  const { at } = block;
   if (!values.attended || !values.ln2) return;
   const attended = wide(values.attended);
   const ln2 = wide(values.ln2);
@@ -58,9 +57,9 @@ export function* mlpSteps(of: BlockCase): Generator<Step> {
     });
     yield from('the bias of fc1 is missing', fc1Tensors.slice(1), block.fc1, undefined);
     yield from('fc1.weight is transposed', fc1Tensors.slice(0, 1), transpose(block.fc1, E), block.fc1Bias);
-    for (const { layer, name, read } of weights.others(block.layer, 'ffn.layers.0.0.weight').slice(0, 4)) {
+    for (const { where, name, read } of weights.others(at, 'ffn.layers.0.0.weight').slice(0, 4)) {
       yield {
-        what: `fc1.weight is that of layer ${layer}`,
+        what: `fc1.weight is that of ${where}`,
         tensors: [fc1Tensors[0], name],
         compute: async () => linear(ln2, await read(), block.fc1Bias, E).map(gelu),
       };
@@ -69,6 +68,7 @@ export function* mlpSteps(of: BlockCase): Generator<Step> {
   if (values.activation?.length === right.length) {
     yield {
       name: 'MLP activation',
+      product: true,
       tensors: fc1Tensors,
       found: values.activation,
       right,
@@ -96,9 +96,9 @@ export function* mlpSteps(of: BlockCase): Generator<Step> {
       for (const { what, of: f } of ACTIVATIONS)
         yield { what, tensors: [], compute: () => linear(z.map(f), block.fc2, block.fc2Bias, M) };
     }
-    for (const { layer, name, read } of weights.others(block.layer, 'ffn.layers.1.weight').slice(0, 4)) {
+    for (const { where, name, read } of weights.others(at, 'ffn.layers.1.weight').slice(0, 4)) {
       yield {
-        what: `fc2.weight is that of layer ${layer}`,
+        what: `fc2.weight is that of ${where}`,
         tensors: [fc2Tensors[0], name],
         compute: async () => linear(activation, await read(), block.fc2Bias, M),
       };
@@ -109,6 +109,7 @@ export function* mlpSteps(of: BlockCase): Generator<Step> {
   if (values.mlp && shown) {
     yield {
       name: 'MLP output',
+      product: true,
       tensors: fc2Tensors,
       found: values.mlp,
       right: mlp,
@@ -121,6 +122,7 @@ export function* mlpSteps(of: BlockCase): Generator<Step> {
   const output = join(attended, branch, block.gamma2, E);
   yield {
     name: 'second residual',
+    ...(!shown && { product: true as const }),
     tensors: block.gamma2 ? [`${at}gamma_2`] : [],
     found: values.output,
     right: output,
@@ -146,7 +148,7 @@ export function* residualMistakes(
   { attended, ln2, branch }: { attended: Values; ln2: Values; branch: Values },
 ): Generator<Mistake> {
   const { hiddenSize: E } = config;
-  const at = Weights.prefix(block.layer);
+  const { at } = block;
   const joined = (
     what: string,
     tensors: readonly string[],
@@ -163,8 +165,8 @@ export function* residualMistakes(
     );
     yield joined('gamma_1 is used in the place of gamma_2', [`${at}gamma_1`, `${at}gamma_2`], () => gamma1);
     yield joined('gamma_2 is applied twice', [`${at}gamma_2`], () => gamma2.map((value) => value * value));
-    for (const { layer, name, read } of weights.others(block.layer, 'gamma_2')) {
-      yield joined(`gamma_2 is that of layer ${layer}`, [`${at}gamma_2`, name], read);
+    for (const { where, name, read } of weights.others(at, 'gamma_2')) {
+      yield joined(`gamma_2 is that of ${where}`, [`${at}gamma_2`, name], read);
     }
   }
   yield joined('the MLP branch is missing', [], () => new Float64Array(E));

@@ -3,11 +3,11 @@
  */
 import { layerNorm, type Values } from './arithmetic.js';
 import { normNoise } from './noise-steps.js';
-import type { Mistake, Step, StepName } from './step.js';
+import type { Mistake, Step } from './step.js';
 import type { Weights } from './weights.js';
 
 export interface NormCase {
-  readonly name: Extract<StepName, 'LN1' | 'LN2' | 'last norm'>;
+  readonly name: string;
   readonly of: Weights;
   /** canonical name without `.weight` */
   readonly tensor: string;
@@ -71,7 +71,7 @@ export function normStep({ name, of, tensor, x, found, affine: [weight, bias] }:
 /** Every other norm of the model: all are of one width, so any could have been taken. */
 function neighbours(of: Weights, tensor: string): string[] {
   return [...of.tensors.keys()]
-    .filter((name) => /(^|\.)ln[12]\.weight$/.test(name))
+    .filter((name) => /(^|\.)(ln[12]|norm|cls_pt_norm)\.weight$/.test(name))
     .map((name) => name.slice(0, -'.weight'.length))
     .filter((name) => name !== tensor);
 }

@@ -7,7 +7,8 @@ import { readBlockVectors, readOptional, type BlockVectors } from '../oracle-vec
 import type { Values } from './arithmetic.js';
 
 export interface BlockWeights extends BlockVectors {
-  readonly layer: number;
+  /** of the block's names: `backbone.layers.3.` */
+  readonly at: string;
   /** `[3E, E]` */
   readonly qkv: Values;
   readonly proj: Values;
@@ -28,11 +29,16 @@ export class Weights {
     return `backbone.layers.${layer}.`;
   }
 
-  async block(layer: number): Promise<BlockWeights> {
-    const matrix = (name: string): Promise<Values> => this.tensor(`${Weights.prefix(layer)}${name}.weight`);
+  /** Of a block of BEiT v2's second output. */
+  static neckPrefix(block: number): string {
+    return `neck.patch_aggregation.${block}.`;
+  }
+
+  async block(at: string): Promise<BlockWeights> {
+    const matrix = (name: string): Promise<Values> => this.tensor(`${at}${name}.weight`);
     return {
-      ...(await readBlockVectors(this.tensors, this.config, Weights.prefix(layer))),
-      layer,
+      ...(await readBlockVectors(this.tensors, this.config, at)),
+      at,
       qkv: await matrix('attn.qkv'),
       proj: await matrix('attn.proj'),
       fc1: await matrix('ffn.layers.0.0'),
@@ -57,13 +63,23 @@ export class Weights {
   }
 
   /** The same tensor in the other blocks, nearest first. */
-  others(layer: number, name: string): { layer: number; name: string; read: () => Promise<Values> }[] {
-    return Array.from({ length: this.config.depth }, (_, other) => other)
-      .filter((other) => other !== layer && this.has(`${Weights.prefix(other)}${name}`))
-      .sort((a, b) => Math.abs(a - layer) - Math.abs(b - layer))
-      .map((other) => {
-        const full = `${Weights.prefix(other)}${name}`;
-        return { layer: other, name: full, read: () => this.tensor(full) };
+  others(at: string, name: string): { where: string; name: string; read: () => Promise<Values> }[] {
+    const { depth, clsPretraining } = this.config;
+    const blocks = [
+      ...Array.from({ length: depth }, (_, i) => ({ at: Weights.prefix(i), where: `layer ${i}` })),
+      ...Array.from({ length: clsPretraining?.layers ?? 0 }, (_, i) => ({
+        at: Weights.neckPrefix(i),
+        where: `block ${i} of the second output`,
+      })),
+    ];
+    const own = blocks.findIndex((block) => block.at === at);
+    return blocks
+      .map((block, i) => ({ ...block, distance: Math.abs(i - own) }))
+      .filter((block) => block.distance > 0 && this.has(`${block.at}${name}`))
+      .sort((a, b) => a.distance - b.distance)
+      .map((block) => {
+        const full = `${block.at}${name}`;
+        return { where: block.where, name: full, read: () => this.tensor(full) };
       });
   }
 }

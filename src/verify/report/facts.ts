@@ -110,14 +110,18 @@ export function machineFacts({ machine, tool, parity }: ReportDocument): Fact[] 
 }
 
 /** Where the file leaves the noise, one sentence; or that it does not. */
-export function layersSentence({ matched, reason, divergence, suspects, points }: LayersReport): string {
+export function layersSentence(report: LayersReport): string {
+  const { matched, reason, divergence, suspects, points, precision } = report;
   if (!matched) return `The steps of BEiT were not found in this graph: ${reason}.`;
   if (!divergence) {
     const worst = points.reduce((a, b) => (b.units > a.units ? b : a));
-    return `Every part stays in the float32 noise: the largest rms error is ${units(worst.units)} times the expected one (${worst.name}).`;
+    const band = precision ? `what ${precision} must be expected to lose` : 'the float32 noise';
+    return `Every part stays in ${band}: the largest rms error is ${units(worst.units)} times the expected one (${worst.name}).`;
   }
   const where =
     divergence.layer === undefined ? divergence.step : `layer ${divergence.layer}, ${divergence.step}`;
+  if (divergence.unseen)
+    return `No step leaves the noise, but the weights of ${where} are others than the source's: ${suspects[0].mistake}.`;
   const why =
     suspects.length > 0
       ? `What fits: ${suspects[0].mistake}.`

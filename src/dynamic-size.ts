@@ -43,7 +43,6 @@ export interface DynamicRequest {
   readonly resize?: ResizeMethod;
   readonly imageSize?: readonly [number, number];
   readonly patchSize?: number;
-  readonly layers?: boolean;
 }
 
 /**
@@ -73,11 +72,6 @@ export function dynamicMethod(request: DynamicRequest): DynamicMethod | undefine
           : 'Use one of them, or write the weights with --patch-size first and convert those.',
       },
     );
-  }
-  if (request.layers) {
-    throw new UsageError('--layers looks into graphs of one size, not into --dynamic-size', {
-      next: 'Leave --layers out.',
-    });
   }
   return known;
 }

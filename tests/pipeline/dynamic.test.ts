@@ -122,7 +122,6 @@ it.each([
   ['BEiT v2’s method', { resize: 'beit2' }, /cannot resize positions as beit2 does/],
   ['a size', { imageSize: [48, 48] }, /takes images of every size: --img-size would resize/],
   ['a patch size', { patchSize: 8 }, /takes images of every size: --patch-size would resize/],
-  ['layers', { layers: true }, /--layers looks into graphs of one size/],
 ] as const)('--dynamic-size is refused with %s', async (_, options, message) => {
   const refused = convert({ src, out: at('refused.onnx'), dynamicSize: true, ...options });
   await expect(refused).rejects.toThrow(message);

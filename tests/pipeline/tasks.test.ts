@@ -127,11 +127,6 @@ describe('a graph for another purpose', () => {
       'this checkpoint has no norm over all tokens',
     ],
     ['the same twice', { task: 'features', outIndices: [2, -1] }, 'the same output is asked for twice'],
-    [
-      'layers of features',
-      { task: 'features', layers: true },
-      '--layers looks into classifiers, not into --task features',
-    ],
   ] as const)('is refused: %s', async (_, options, message) => {
     await expect(convert({ src, out: join(folder, 'refused.onnx'), ...options })).rejects.toThrow(message);
   });

@@ -1,5 +1,8 @@
 /** Which layer, which step, which mistake, in graphs that are no classifiers and in lower precisions. */
+import { copyFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { convert, verify } from '../../src/index.js';
 import { loadModel } from '../../src/convert/load.js';
 import { exportFiles } from '../../src/export/index.js';
 import type { ConfigHints } from '../../src/infer-config.js';
@@ -428,6 +431,40 @@ describe('mistakes', () => {
     await model.close();
     expect(report.divergence?.step).toBe(step);
     expect(report.suspects[0].mistake).toContain(mistake);
+  });
+});
+
+describe('files of other forms', () => {
+  it('one for images of any size is looked into at its own', async () => {
+    const model = await exports.load('v1_cls');
+    const path = exports.fresh();
+    const task = resolveTask(model.config);
+    await exportFiles(model, [{ path, precision: 'fp32' }], {
+      toolVersion: '0.0.0',
+      dynamic: 'transformers',
+    });
+    const found = await layersOf(path, model, { task, wrong: false });
+    expect({ passed: found.check.passed, matched: found.report.matched }).toEqual({
+      passed: true,
+      matched: true,
+    });
+    const broken = exports.fresh();
+    editOnnx(path, broken, (file) => {
+      attribute(gemmOf(file, 'backbone.layers.1.attn.proj.weight'), 'transB').i = 0;
+    });
+    const { report } = await layersOf(broken, model, { task });
+    expect(report.divergence).toMatchObject({ layer: 1, step: 'projection' });
+    expect(report.suspects[0].mistake).toContain('attn.proj.weight is transposed');
+  });
+
+  it('one whose weights stay in the checkpoint', async () => {
+    const src = join(exports.folder, 'linked.safetensors');
+    copyFileSync(goldenPath('mim_v1', 'official.safetensors'), src);
+    const model = join(exports.folder, 'linked.onnx');
+    await convert({ src, out: model, link: true, verify: false });
+    const { parity } = await verify({ src, model, layers: true });
+    expect(parity.checks.at(-1)).toMatchObject({ name: 'layers', passed: true });
+    expect(parity.layers!.points).toHaveLength(5);
   });
 });
 

@@ -10,6 +10,7 @@ import { elementCount } from './tensor.js';
 
 export { isStatistic, type SegmentationHeads } from './segmentation.js';
 
+/** What the head sees: the mean of the patch tokens, or the class token. */
 export type Pooling = 'mean' | 'class';
 
 /** What a checkpoint is for. */
@@ -34,10 +35,13 @@ export interface BeitConfig {
   readonly patchSize: number;
   /** `[Wh, Ww]` in patches: `floor(imageSize / patchSize)` */
   readonly window: readonly [number, number];
+  /** of the input; 3 for RGB */
   readonly channels: number;
   /** width of a token, E */
   readonly hiddenSize: number;
+  /** number of blocks, D */
   readonly depth: number;
+  /** attention heads per block, H; they divide E */
   readonly heads: number;
   /** width of the MLP's hidden layer, M */
   readonly mlpSize: number;
@@ -47,6 +51,7 @@ export interface BeitConfig {
   readonly vocabulary: number;
   /** `false`: mmpretrain `with_cls_token=False`; then there are no relative positions */
   readonly classToken: boolean;
+  /** a token that stands for masked patches */
   readonly maskToken: boolean;
   /** gamma_1, gamma_2 present */
   readonly layerScale: boolean;
@@ -54,6 +59,7 @@ export interface BeitConfig {
   readonly qvBias: boolean;
   /** one bias of q, k and v (mmpretrain `bias=True`); then there are no q_bias and v_bias */
   readonly qkvBias: boolean;
+  /** one learned vector per token is added to the input of the first block */
   readonly absolutePosition: boolean;
   /** one relative position bias table in every block */
   readonly relativePosition: boolean;
@@ -69,6 +75,7 @@ export interface BeitConfig {
   readonly layerNormEps: number;
   /** BEiT v2 pre-training with a second output */
   readonly clsPretraining?: ClsPretraining;
+  /** the heads of a segmentation model */
   readonly segmentation?: SegmentationHeads;
 }
 
@@ -89,8 +96,17 @@ export function tokenCount(config: Pick<BeitConfig, 'window' | 'classToken'>): n
 /**
  * `relative_position_index` of a window, row-major `[N+1, N+1]`, row = query, column = key, token 0 = class token.
  *
+ * @param window `[Wh, Ww]` in patches (not pixels)
+ * @returns rows of a table of `(2Wh-1)(2Ww-1) + 3` rows
  * @see unilm `beit/modeling_finetune.py` `Attention.__init__`: patches index a `(2Wh-1, 2Ww-1)` grid; the last three
  *   rows are class-to-patch, patch-to-class, class-to-class
+ * @example
+ * ```js
+ * import { relativePositionIndex } from 'convert-beit';
+ *
+ * const index = relativePositionIndex([14, 14]);
+ * console.log(index.length === 197 * 197, index[0] === 27 * 27 + 2); // class token to itself: the last row
+ * ```
  */
 export function relativePositionIndex(window: readonly [number, number]): Int32Array {
   const [height, width] = window;
@@ -119,6 +135,15 @@ type Put = (name: string, ...shape: number[]) => void;
 /**
  * Every canonical tensor a model of this config has, with its shape, in upstream's registration order.
  * A file must match it both ways.
+ *
+ * @returns canonical name (mmpretrain's) → shape
+ * @example
+ * ```js
+ * import { inspect, inventory } from 'convert-beit';
+ *
+ * const { config } = await inspect({ src: 'fixtures/demo/beit_demo_patch8_64.safetensors' });
+ * for (const [name, shape] of inventory(config)) console.log(name, shape.join('×'));
+ * ```
  */
 export function inventory(config: BeitConfig): Map<string, Shape> {
   const { hiddenSize: E, channels, patchSize, classes, vocabulary } = config;
@@ -189,6 +214,7 @@ function clsPretraining(put: Put, config: BeitConfig): void {
   affineOf(put)('head.cls_pt_head', V, E);
 }
 
+/** What a model costs. */
 export interface Complexity {
   readonly parameters: number;
   /** as OpenMMLab publishes them: MACs of conv, linear and attention products + 5 per LayerNorm element, no head */
@@ -200,6 +226,14 @@ export interface Complexity {
  * pre-training are).
  *
  * @see mmpretrain `configs/beit/metafile.yml` (FLOPs 17581219584, Parameters 86530984 for base at 224)
+ * @example
+ * ```js
+ * import { complexity, inspect } from 'convert-beit';
+ *
+ * const { config } = await inspect({ src: 'fixtures/demo/beit_demo_patch8_64.safetensors' });
+ * const { parameters, flops } = complexity({ ...config, imageSize: [128, 128], window: [16, 16] });
+ * console.log(parameters, flops);
+ * ```
  */
 export function complexity(config: BeitConfig): Complexity {
   const { hiddenSize: E, mlpSize: M, depth, channels, patchSize, clsPretraining: second } = config;

@@ -95,6 +95,13 @@ function toRgb(from: Uint8Array, channels: number, pixels: number): Uint8Array {
  * @throws InputError if there is no such file, it is no picture, is damaged, or has more than 178,956,970 pixels (as
  *         Pillow) or a side beyond 1,000,000
  * @throws EnvironmentError if sharp is not installed
+ * @example
+ * ```js
+ * import { decodeImage } from 'convert-beit';
+ *
+ * const { width, height, data } = await decodeImage('fixtures/demo/heart.jpg');
+ * console.log(width, height, data.length === 3 * width * height);
+ * ```
  */
 export async function decodeImage(path: string, shown = path): Promise<RgbImage> {
   const name = printable(shown);

@@ -11,9 +11,25 @@ export interface ErrorDetails {
   readonly cause?: unknown;
 }
 
-/** Base of every error this package throws on purpose; anything else is a bug in it. Exit code 1. */
+/**
+ * Base of every error this package throws on purpose; anything else is a bug in it. Exit code 1.
+ *
+ * @example
+ * ```js
+ * import { ConvertBeitError, inspect } from 'convert-beit';
+ *
+ * try {
+ *   await inspect({ src: 'no-such-file.pth' });
+ * } catch (error) {
+ *   if (!(error instanceof ConvertBeitError)) throw error;
+ *   console.log(error.name, error.exitCode, error.message, error.next);
+ * }
+ * ```
+ */
 export class ConvertBeitError extends Error {
+  /** what the command line ends with */
   readonly exitCode: number = 1;
+  /** what the person can do now, one sentence */
   readonly next: string | undefined;
 
   constructor(message: string, details: ErrorDetails = {}) {
@@ -48,6 +64,7 @@ export class ShapeError extends InputError {}
 /** The written file does not reproduce the source. Exit code 4. `report` is the ParityReport that says how far. */
 export class ParityError extends ConvertBeitError {
   override readonly exitCode = 4;
+  /** {@link ParityReport} */
   readonly report: unknown;
 
   constructor(message: string, report: unknown, details: ErrorDetails = {}) {

@@ -26,15 +26,19 @@ export interface ModelOptions extends CommonOptions {
   readonly preprocess?: Route;
   /** BEiT version, where the transform depends on it and the file does not tell */
   readonly version?: 1 | 2;
+  /** processor cores; default: all */
   readonly threads?: number;
 }
 
+/** What is classified. */
 export interface ClassifyOptions extends ModelOptions {
+  /** paths of pictures */
   readonly images: readonly string[];
   /** how many classes per picture; default 5 */
   readonly top?: number;
 }
 
+/** One picture, and what it shows. */
 export interface Classification {
   /** as it was given */
   readonly image: string;
@@ -42,6 +46,7 @@ export interface Classification {
   readonly predictions: readonly Prediction[];
 }
 
+/** What {@link classify} returns. */
 export interface ClassifyResult {
   readonly model: { readonly path: string; readonly classes: number };
   readonly preprocessing: Preprocessing;
@@ -49,6 +54,7 @@ export interface ClassifyResult {
   readonly seconds: number;
 }
 
+/** What is evaluated, and where the results go. */
 export interface EvaluateOptions extends ModelOptions {
   /** an ImageNet-style folder, or a CSV list `path,class` */
   readonly data: string;
@@ -58,20 +64,31 @@ export interface EvaluateOptions extends ModelOptions {
   readonly classes?: string;
   /** pictures per run of the model; default 8 */
   readonly batch?: number;
+  /** only this part of the data, from 1; the parts do not overlap */
   readonly shard?: readonly [index: number, of: number];
   /** JSON Lines file the results are appended to */
   readonly results?: string;
+  /** go on with `results`; starts it where there is none */
   readonly resume?: boolean;
 }
 
+/** What {@link evaluate} returns. */
 export interface EvaluateResult extends EvaluateRun {
   readonly peakMemoryBytes: number;
 }
 
 /**
- * The best classes of pictures.
+ * The best classes of pictures, by a finished model.
  *
- * @throws InputError for a picture or a model that cannot be read; EnvironmentError without onnxruntime-node or sharp
+ * @throws InputError for a picture or a model that cannot be read, or one that nothing tells how to feed; UsageError;
+ *   NetworkError for a set of class names; EnvironmentError without onnxruntime-node or sharp; InterruptedError
+ * @example
+ * ```js
+ * import { classify } from 'convert-beit';
+ *
+ * const { images } = await classify({ model: 'model.onnx', images: ['fixtures/demo/star.png'], top: 3 });
+ * for (const { image, predictions } of images) console.log(image, predictions[0].label, predictions[0].probability);
+ * ```
  */
 export async function classify(options: ClassifyOptions): Promise<ClassifyResult> {
   return await interruptible(options.signal, 'interrupted', async () => {
@@ -107,6 +124,21 @@ export async function classify(options: ClassifyOptions): Promise<ClassifyResult
  *
  * @throws InputError, UsageError for what does not fit together; EnvironmentError; InterruptedError: what `results` holds
  *   stays valid
+ * @example
+ * ```js
+ * import { evaluate } from 'convert-beit';
+ * import { writeFile } from 'node:fs/promises';
+ *
+ * // Or a folder with a sub-folder per class.
+ * await writeFile('list.csv', 'path,class\nfixtures/demo/star.png,star\nfixtures/demo/heart.jpg,heart\n');
+ * const { evaluation, run } = await evaluate({
+ *   model: 'model.onnx',
+ *   data: 'list.csv',
+ *   against: 'model_quantized.onnx',
+ *   results: 'part1.jsonl',
+ * });
+ * console.log(evaluation.model.top1, evaluation.agreement?.top1, run.imagesPerSecond);
+ * ```
  */
 export async function evaluate(options: EvaluateOptions): Promise<EvaluateResult> {
   const kept =
@@ -145,7 +177,19 @@ export async function evaluate(options: EvaluateOptions): Promise<EvaluateResult
   });
 }
 
-/** Results files of all parts → what one run over everything gives. */
+/**
+ * Results files of all parts → what one run over everything gives.
+ *
+ * @param files of `results`, in any order
+ * @throws InputError if they are not the parts of one evaluation
+ * @example
+ * ```js
+ * import { mergeEvaluations } from 'convert-beit';
+ *
+ * const { evaluation } = await mergeEvaluations(['part1.jsonl']);
+ * console.log(evaluation.images.evaluated, evaluation.perClass.length);
+ * ```
+ */
 export async function mergeEvaluations(
   files: readonly string[],
 ): Promise<{ readonly evaluation: Evaluation }> {

@@ -47,6 +47,14 @@ function grey({ width, height, data }: RgbImage): RgbImage {
  * @returns `[channels, H, W]` row-major, `[H, W]` = `preprocessing.crop`
  * @throws ShapeError if `mean` and `std` are not both of length 1 or 3, or the picture's bytes do not fit its sides
  * @see torchvision `transforms/functional.py`: `resize`, `center_crop`, `to_tensor`, `normalize`
+ * @example
+ * ```js
+ * import { decodeImage, inspect, preprocess } from 'convert-beit';
+ *
+ * const { preprocessing } = await inspect({ src: 'fixtures/demo/beit_demo_patch8_64.safetensors' });
+ * const pixels = preprocess(await decodeImage('fixtures/demo/star.png'), preprocessing);
+ * console.log(pixels.length === 3 * 64 * 64); // for new ort.Tensor('float32', pixels, [1, 3, 64, 64])
+ * ```
  */
 export function preprocess(image: RgbImage, preprocessing: Preprocessing): Float32Array {
   const { crop, interpolation, mean, std } = preprocessing;

@@ -4,7 +4,7 @@
 export { classify, evaluate, mergeEvaluations } from './evaluation.js';
 export type * from './evaluation.js';
 export type * from './results.js';
-export { convert, type Watch } from './verbs/convert.js';
+export { convert, convertWatched, type Watch } from './verbs/convert.js';
 export { diff } from './verbs/diff.js';
 export { inspect } from './verbs/inspect.js';
 export { listCatalog } from './verbs/list.js';

@@ -5,10 +5,11 @@ import { InputError, UsageError, printable } from './errors.js';
 import { officialPreprocessing, type Preprocessing } from './preprocessing.js';
 import type { Interpolation } from './resample.js';
 
-/** Whose evaluation transform. */
 export const ROUTES = ['official', 'timm', 'transformers', 'mmpretrain'] as const;
+/** Whose evaluation transform. */
 export type Route = (typeof ROUTES)[number];
 
+/** What an evaluation transform depends on. */
 export interface RouteModel {
   readonly version: 1 | 2;
   /** `[height, width]` of the model's input, in pixels */
@@ -42,6 +43,13 @@ function timmCropShare({ version, imageSize, hiddenSize = 0 }: RouteModel): numb
  *
  * @see timm `models/beit.py` `default_cfgs`, `data/transforms_factory.py`; transformers
  *   `models/beit/image_processing_beit.py`; mmpretrain `configs/beit/`, `configs/beitv2/`
+ * @example
+ * ```js
+ * import { routePreprocessing } from 'convert-beit';
+ *
+ * const { resize, crop, mean } = routePreprocessing('timm', { version: 2, imageSize: [224, 224], hiddenSize: 768 });
+ * console.log(resize, crop, mean);
+ * ```
  */
 export function routePreprocessing(route: Route, model: RouteModel): Preprocessing {
   const { version, imageSize, channels = 3 } = model;

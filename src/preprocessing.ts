@@ -12,6 +12,7 @@ export interface Preprocessing {
   readonly interpolation: Interpolation;
   /** per channel, for values in 0..1 */
   readonly mean: readonly number[];
+  /** per channel, as `mean` */
   readonly std: readonly number[];
   /** one sentence: where these come from */
   readonly origin: string;

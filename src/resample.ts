@@ -6,12 +6,14 @@
  */
 import { ShapeError } from './errors.js';
 
+/** How pixels between pixels are made, as Pillow names it. */
 export type Interpolation = 'bicubic' | 'bilinear' | 'lanczos';
 
 /** A picture of `height` rows of `width` pixels, 3 bytes R, G, B each, without padding. */
 export interface RgbImage {
   readonly width: number;
   readonly height: number;
+  /** `3 * width * height` bytes */
   readonly data: Uint8Array;
 }
 
@@ -196,6 +198,13 @@ export function resizeRegion(
  * @param size `[height, width]` wanted, in pixels
  * @throws ShapeError if a side is not a positive integer or the bytes do not fit the sides
  * @see Pillow `src/libImaging/Resample.c`
+ * @example
+ * ```js
+ * import { decodeImage, resizeImage } from 'convert-beit';
+ *
+ * const small = resizeImage(await decodeImage('fixtures/demo/heart.jpg'), [32, 48], 'bicubic');
+ * console.log(small.height, small.width);
+ * ```
  */
 export function resizeImage(
   image: RgbImage,

@@ -23,10 +23,13 @@ import type { ParityReport } from './verify/report.js';
 
 /** What every verb takes. */
 export interface CommonOptions {
+  /** stops the work; nothing half done stays behind */
   readonly signal?: AbortSignal;
+  /** how far long steps are */
   readonly onProgress?: OnProgress;
   /** one sentence a person should know, as soon as it is known */
   readonly onNote?: (text: string) => void;
+  /** environment variables (`HF_*`, `CONVERT_BEIT_*`); default: those of the process */
   readonly env?: Env;
 }
 
@@ -41,7 +44,9 @@ export interface SourceOptions extends CommonOptions {
   readonly stream?: boolean;
   /** a JSON file with what shapes cannot tell (transformers' BEiT field names) */
   readonly configPath?: string;
+  /** BEiT 1 or 2, where nothing in the source tells: it decides mean and std of the pictures */
   readonly version?: 1 | 2;
+  /** one position table for all blocks: as it is (default), or a copy in every block */
   readonly sharedTable?: 'keep' | 'spread';
   /**
    * File of class names: one per line, a JSON array, a JSON object by id, or a config.json. Or `imagenet-1k`,
@@ -67,9 +72,11 @@ export interface SourceOptions extends CommonOptions {
 export interface CheckOptions {
   /** number of generated inputs */
   readonly samples?: number;
+  /** of the generated inputs; default 0 */
   readonly seed?: number;
   /** image files to check with (and classify) instead of generated inputs */
   readonly images?: readonly string[];
+  /** processor cores; default: all */
   readonly threads?: number;
   /** keep a file of lower precision whose logits are worse than its precision should give */
   readonly acceptQuality?: boolean;
@@ -79,6 +86,7 @@ export interface CheckOptions {
   readonly reports?: readonly string[];
 }
 
+/** What is converted, to what, and how it is checked. */
 export interface ConvertOptions extends SourceOptions, CheckOptions, TaskOptions {
   /** images per run; default: any number */
   readonly batch?: number;
@@ -94,10 +102,13 @@ export interface ConvertOptions extends SourceOptions, CheckOptions, TaskOptions
   readonly reduceRange?: boolean;
   /** write only the graph, which refers to the weights in the checkpoint beside it */
   readonly link?: boolean;
+  /** 17 (default) to 23 */
   readonly opset?: number;
   /** `undefined`: only where one file cannot hold the weights */
   readonly externalData?: boolean;
+  /** default true; without it nothing is known of the file but that it was written */
   readonly verify?: boolean;
+  /** an existing file is an error instead of being replaced */
   readonly noClobber?: boolean;
   /** compute the written file's sha256 also without verification; default true */
   readonly digest?: boolean;
@@ -113,12 +124,15 @@ export interface WeightsOptions extends SourceOptions {
   readonly drop?: readonly string[];
   /** read the file back and compare every tensor; default true */
   readonly verify?: boolean;
+  /** an existing file is an error instead of being replaced */
   readonly noClobber?: boolean;
   /** compute the written files' sha256 also without verification; default true */
   readonly digest?: boolean;
 }
 
+/** What is verified, against what. */
 export interface VerifyOptions extends SourceOptions, CheckOptions {
+  /** the ONNX file */
   readonly model: string;
   /** other exports (.onnx) or recorded outputs (.safetensors, .json) to compare with */
   readonly against?: readonly string[];
@@ -126,7 +140,9 @@ export interface VerifyOptions extends SourceOptions, CheckOptions {
   readonly golden?: string | true;
 }
 
+/** A file that was read or written. */
 export interface FileSummary {
+  /** where it is now */
   readonly path: string;
   readonly bytes: number;
   /** absent only where it was not asked for */
@@ -142,33 +158,47 @@ export interface LabelsSummary {
   readonly sha256: string;
 }
 
+/** What was read: what it is, where it is from. */
 export interface SourceSummary {
+  /** `hf:<owner>/<repo>@<commit>/<file>`, an address, or a file name without its folder */
   readonly id: string;
+  /** of the hub’s repository */
   readonly commit?: string;
   readonly files: readonly { readonly name: string; readonly bytes: number; readonly sha256?: string }[];
+  /** `safetensors`, `PyTorch (zip)`, … */
   readonly container: string;
+  /** whose tensor names: `official`, `timm`, `transformers`, `mmpretrain` */
   readonly layout: string;
+  /** stripped from every name */
   readonly prefix?: string;
   readonly version?: 1 | 2;
+  /** what tells the version, one sentence */
   readonly versionEvidence: string;
   readonly config: BeitConfig;
   /** what it was before it was resized to `config` */
   readonly resized?: Resized;
   readonly parameters: number;
+  /** as {@link complexity} counts */
   readonly flops: number;
   readonly preprocessing: Preprocessing;
+  /** absent: no class names were written */
   readonly labels?: LabelsSummary;
+  /** one sentence per assumption a person should know */
   readonly notes: readonly string[];
 }
 
+/** An input or output of a graph. */
 export interface PortSummary {
   readonly name: string;
   readonly dtype: 'float32' | 'bool';
+  /** a free side is a name: `batch` */
   readonly shape: readonly (number | string)[];
 }
 
+/** An ONNX file that was written. */
 export interface OutputSummary extends FileSummary {
   readonly precision: PrecisionName;
+  /** weights beside the graph */
   readonly externalData?: FileSummary;
   readonly opset: number;
   readonly irVersion: number;
@@ -194,6 +224,7 @@ export interface WeightsOutput extends FileSummary {
   readonly files?: readonly FileSummary[];
 }
 
+/** What {@link convertWeights} returns. */
 export interface WeightsResult {
   readonly source: SourceSummary;
   readonly output: WeightsOutput;
@@ -206,11 +237,13 @@ export interface WeightsResult {
 
 /** Two checkpoints, tensor by tensor. */
 export interface DiffResult extends CheckpointDiff {
+  /** same dtype, shape and bits everywhere */
   readonly equal: boolean;
   readonly seconds: number;
   readonly peakMemoryBytes: number;
 }
 
+/** What is compared. */
 export interface DiffOptions extends CommonOptions {
   /** a source each: `official…`, `hf:…` or a path */
   readonly a: string;
@@ -223,6 +256,7 @@ export interface WrittenFile {
   readonly parity: ParityReport;
 }
 
+/** What {@link convert} returns; `output` and `parity` are those of the first file. */
 export interface ConvertResult extends WrittenFile {
   readonly source: SourceSummary;
   /** every file, in the order of the precisions; the first is `output` and `parity` above */
@@ -233,9 +267,11 @@ export interface ConvertResult extends WrittenFile {
     readonly write: number;
     readonly verify: number;
   };
+  /** resident memory of this process; the runtime’s own process is not in it */
   readonly peakMemoryBytes: number;
 }
 
+/** What {@link verify} returns. */
 export interface VerifyResult {
   readonly source: SourceSummary;
   readonly file: FileSummary;
@@ -244,16 +280,19 @@ export interface VerifyResult {
   readonly peakMemoryBytes: number;
 }
 
+/** What is inspected; a remote file is read in parts. */
 export interface InspectOptions extends Omit<SourceOptions, 'sharedTable'> {
   /** read every weight, for their statistics */
   readonly stats?: boolean;
 }
 
+/** What {@link inspect} returns. */
 export interface Inspection extends CheckpointInspection {
   readonly id: string;
   readonly commit?: string;
   /** parameters and FLOPs as a tree; the rest of these, too, only of a model that can be converted */
   readonly modules?: ModuleCost;
+  /** what others say of such a model */
   readonly published?: readonly PublishedFigure[];
   /** what will be done with pictures, and what told it (`origin`) */
   readonly preprocessing?: Preprocessing;
@@ -261,6 +300,7 @@ export interface Inspection extends CheckpointInspection {
   readonly statistics?: WeightStatistics;
 }
 
+/** A published checkpoint that has a name. */
 export interface CatalogEntry {
   readonly name: string;
   /** what to give as `src` */
@@ -268,16 +308,22 @@ export interface CatalogEntry {
   readonly publisher: 'official' | 'mmpretrain';
   readonly task: 'classification' | 'pre-training';
   readonly version: 1 | 2;
+  /** `base` or `large` */
   readonly arch: string;
+  /** side of the square input in pixels */
   readonly imageSize: number;
   /** 0 for pre-training */
   readonly classes: number;
   /** of classifiers */
   readonly parameters?: number;
+  /** as {@link complexity} counts */
   readonly flops?: number;
+  /** ImageNet-1k validation, percent, as published */
   readonly top1?: number;
   readonly top5?: number;
+  /** where it is downloaded first */
   readonly source: string;
+  /** what `official` alone means */
   readonly isDefault: boolean;
 }
 

@@ -40,6 +40,7 @@ export type FeatureTaps = (typeof FEATURE_TAPS)[number];
 
 /** What a person may say about the task; everything has a default that follows from the checkpoint. */
 export interface TaskOptions {
+  /** what the graph is for; default: what the checkpoint is for */
   readonly task?: TaskName;
   /** features: what of the tokens */
   readonly outTypes?: readonly OutType[];
@@ -49,7 +50,9 @@ export interface TaskOptions {
   readonly finalNorm?: boolean;
   /** a classifier without its head: the pooled feature */
   readonly dropHead?: boolean;
+  /** segment: how `outIndices` are counted, default `unilm` */
   readonly featureTaps?: FeatureTaps;
+  /** segment: logits at the size of the image, default a quarter of it */
   readonly upsample?: boolean;
 }
 

@@ -5,4 +5,14 @@ const manifest = JSON.parse(readFileSync(new URL('../package.json', import.meta.
   version: string;
 };
 
+/**
+ * Of this package; every written file names it.
+ *
+ * @example
+ * ```js
+ * import { VERSION } from 'convert-beit';
+ *
+ * console.log(VERSION);
+ * ```
+ */
 export const VERSION: string = manifest.version;

@@ -21,7 +21,12 @@ describe.skipIf(process.platform === 'win32')('runnable commands', () => {
   it('there are some', () => {
     const pagesWith = runnable.filter(([, found]) => found.length > 0).map(([name]) => name);
     expect(pagesWith).toEqual(
-      expect.arrayContaining(['convert-one-model.md', 'release.md', 'use-in-a-browser.md']),
+      expect.arrayContaining([
+        'convert-one-model.md',
+        'debug-parity.md',
+        'release.md',
+        'use-in-a-browser.md',
+      ]),
     );
   });
 

@@ -6,14 +6,19 @@ import type { Header, ImageRecord, ModelRecord, TopRecord } from './records.js';
 
 /** How often a model is right. Fractions are of the readable pictures whose class is known; absent without any. */
 export interface Accuracy {
+  /** pictures whose best class is the right one */
   readonly correct1: number;
+  /** pictures with the right class among the best five */
   readonly correct5: number;
+  /** `correct1` as a fraction */
   readonly top1?: number;
+  /** `correct5` as a fraction */
   readonly top5?: number;
   /** pictures with a score that is not a finite number; they count as wrong */
   readonly notFinite: number;
 }
 
+/** How often two models say the same. */
 export interface Agreement {
   /** fraction of the readable pictures with the same best class / the same set of five best classes */
   readonly top1: number;
@@ -27,7 +32,9 @@ export interface Agreement {
   readonly neither: number;
 }
 
+/** How often one class was recognised. */
 export interface ClassTally {
+  /** its number, from 0 */
   readonly class: number;
   /** in the data set */
   readonly name: string;
@@ -39,11 +46,16 @@ export interface ClassTally {
 /** The result of an evaluation; the same for one run, a resumed one, and merged shards. */
 export interface Evaluation {
   readonly model: ModelRecord & Accuracy;
+  /** the second model, if there was one */
   readonly against?: ModelRecord & Accuracy;
   readonly agreement?: Agreement;
+  /** what was evaluated, and its digest */
   readonly dataset: Header['dataset'];
+  /** how the data’s class names became numbers, one sentence */
   readonly classMapping: string;
+  /** pictures per run of the model */
   readonly batch: number;
+  /** what ran it: it may round differently from another one */
   readonly runtime: string;
   /** only of a part */
   readonly shard?: readonly [index: number, of: number];

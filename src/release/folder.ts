@@ -7,7 +7,7 @@ import { basename, join } from 'node:path';
 import { configJson, preprocessorJson } from '../convert/writers/transformers-folder.js';
 import { ParityError } from '../errors.js';
 import type { BeitModel } from '../model.js';
-import { convert, convertWeights, type Watch } from '../pipeline.js';
+import { convertWatched, convertWeights, type Watch } from '../pipeline.js';
 import type { PrecisionName } from '../precision.js';
 import type { CommonOptions, ConvertOptions, ConvertResult, SourceOptions } from '../results.js';
 import { weightStatistics } from '../statistics.js';
@@ -98,7 +98,7 @@ export async function buildFolder(
     );
   };
   const source = { ...common(options), ...sourceOf(item), ...extra };
-  const converted = await convert(
+  const converted = await convertWatched(
     {
       ...source,
       // One precision alone is written where it is said.

@@ -40,11 +40,32 @@ import { checkDigestInName, load, resolve } from './source.js';
 export type Watch = (file: Reported & { readonly output: OutputSummary }) => Promise<void>;
 
 /**
- * Convert an official BEiT checkpoint to ONNX; the file gets its name only after it was verified.
+ * Convert a BEiT v1 or v2 checkpoint to ONNX, in one precision or several. A file gets its name only after it was
+ * verified: what does not compute what the source computes is never there.
  *
- * @throws InputError, NetworkError, UsageError, EnvironmentError, ParityError (with the report), InterruptedError
+ * @returns what was read, every file with its parity report, and how long it took
+ * @throws UsageError for options that do not fit together; InputError (also FormatError, LayoutError, ShapeError) for a
+ *   source that is no BEiT; NetworkError; EnvironmentError for a full disk or without onnxruntime-node; ParityError, whose
+ *   `report` is the {@link ParityReport}; InterruptedError when `signal` fires
+ * @example
+ * ```js
+ * import { convert } from 'convert-beit';
+ *
+ * const { source, files } = await convert({
+ *   src: 'fixtures/demo/beit_demo_patch8_64.safetensors', // or 'official', 'hf:<owner>/<repo>', …
+ *   out: 'model.onnx',
+ *   precisions: ['fp32', 'q8'],
+ * });
+ * console.log(source.parameters, source.preprocessing.mean);
+ * for (const { output, parity } of files) console.log(output.path, parity.verdict, output.sha256);
+ * ```
  */
-export async function convert(options: ConvertOptions, watch?: Watch): Promise<ConvertResult> {
+export async function convert(options: ConvertOptions): Promise<ConvertResult> {
+  return await convertWatched(options);
+}
+
+/** {@link convert}, and somebody who sees every file while its model is open. */
+export async function convertWatched(options: ConvertOptions, watch?: Watch): Promise<ConvertResult> {
   const placed: string[] = [];
   const work = async (): Promise<ConvertResult> => {
     const clock = stopwatch();

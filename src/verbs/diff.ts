@@ -4,7 +4,22 @@ import type { DiffOptions, DiffResult } from '../results.js';
 import { interruptible, peakMemoryBytes, stopwatch } from './run.js';
 import { resolve } from './source.js';
 
-/** Two checkpoints of any layouts, tensor by tensor. Same errors as `inspect`. */
+/**
+ * Compare two checkpoints of any layouts, tensor by tensor under canonical names. They need not be whole models.
+ *
+ * @returns one row a tensor; `equal` is true only when every tensor has the same dtype, shape and bits
+ * @throws InputError, FormatError, UsageError, NetworkError, InterruptedError
+ * @example
+ * ```js
+ * import { diff } from 'convert-beit';
+ *
+ * const { equal, counts, rows } = await diff({
+ *   a: 'fixtures/demo/beit_demo_patch8_64.safetensors',
+ *   b: 'weights.pth', // what convertWeights wrote
+ * });
+ * console.log(equal, counts, rows[0].name);
+ * ```
+ */
 export async function diff(options: DiffOptions): Promise<DiffResult> {
   return await interruptible(options.signal, async () => {
     const clock = stopwatch();

@@ -6,7 +6,18 @@ import { loadOptions, resolve } from './source.js';
 
 /**
  * What a checkpoint is; its weights are read for statistics only, when these are asked for. Of a remote one that is not in
- * a cache only the needed parts are read.
+ * a cache only the needed parts are read. A checkpoint that cannot be converted is no error: `problem` says why.
+ *
+ * @throws InputError, FormatError for a file that is no checkpoint at all; UsageError; NetworkError; InterruptedError
+ * @example
+ * ```js
+ * import { inspect } from 'convert-beit';
+ *
+ * const { layout, config, parameters, tensors, problem } = await inspect({
+ *   src: 'fixtures/demo/beit_demo_patch8_64.safetensors',
+ * });
+ * console.log(layout, config?.imageSize, parameters, tensors.length, problem?.message ?? 'can be converted');
+ * ```
  */
 export async function inspect(options: InspectOptions): Promise<Inspection> {
   return await interruptible(options.signal, async () => {

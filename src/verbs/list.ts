@@ -3,7 +3,16 @@ import { DEFAULT_CATALOG_NAME } from '../convert/catalog-data.js';
 import { catalog } from '../convert/catalog.js';
 import type { CatalogEntry } from '../results.js';
 
-/** Every published checkpoint that has a name: the official classifiers, then OpenMMLab's. */
+/**
+ * Every published checkpoint that has a name: the official classifiers, then OpenMMLab's. Makes no request.
+ *
+ * @example
+ * ```js
+ * import { listCatalog } from 'convert-beit';
+ *
+ * for (const { src, classes, top1 = 'not published' } of listCatalog()) console.log(src, classes, top1);
+ * ```
+ */
 export function listCatalog(): readonly CatalogEntry[] {
   return [...catalog('official'), ...catalog('mmpretrain')].map((row) => ({
     name: row.name,

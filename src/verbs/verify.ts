@@ -9,7 +9,24 @@ import { sourceSummary, type VerifyOptions, type VerifyResult } from '../results
 import { interruptible, peakMemoryBytes, stopwatch } from './run.js';
 import { checkDigestInName, load, resolve } from './source.js';
 
-/** Verify an existing ONNX file against the checkpoint it was made from. Same errors as `convert`. */
+/**
+ * Verify an existing ONNX file, by whatever tool, against the checkpoint it was made from.
+ *
+ * @throws like {@link convert}; ParityError when it is not the same model: its `report` says where and why
+ * @example
+ * ```js
+ * import { ParityError, verify } from 'convert-beit';
+ *
+ * try {
+ *   const src = 'fixtures/demo/beit_demo_patch8_64.safetensors';
+ *   const { parity } = await verify({ model: 'model.onnx', src, layers: true });
+ *   console.log(parity.verdict, parity.logits?.noiseUnits, 'of', parity.logits?.noiseUnitsAllowed);
+ * } catch (error) {
+ *   if (!(error instanceof ParityError)) throw error;
+ *   console.log(error.message, error.report);
+ * }
+ * ```
+ */
 export async function verify(options: VerifyOptions): Promise<VerifyResult> {
   return await interruptible(options.signal, async () => {
     const clock = stopwatch();

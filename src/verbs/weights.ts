@@ -14,9 +14,21 @@ import { interruptible, peakMemoryBytes, stopwatch } from './run.js';
 import { checkDigestInName, load, resolve } from './source.js';
 
 /**
- * Write a checkpoint's weights for another framework; the file (or folder) gets its name only after it was read back.
+ * Write a checkpoint's weights for another framework; the file (or folder) gets its name only after it was read back and
+ * every tensor compared.
  *
- * @throws like `convert`; LayoutError naming every tensor that the layout cannot express
+ * @throws like {@link convert}; LayoutError naming every tensor that the layout cannot express
+ * @example
+ * ```js
+ * import { convertWeights } from 'convert-beit';
+ *
+ * const { output } = await convertWeights({
+ *   src: 'fixtures/demo/beit_demo_patch8_64.safetensors',
+ *   out: 'weights.pth',
+ *   to: 'mmpretrain',
+ * });
+ * console.log(output.layout, output.container, output.tensors);
+ * ```
  */
 export async function convertWeights(options: WeightsOptions): Promise<WeightsResult> {
   return await interruptible(options.signal, async () => {

@@ -16,6 +16,7 @@ export interface Check {
     | 'against'
     | 'golden';
   readonly passed: boolean;
+  /** one sentence a person can act on */
   readonly detail: string;
   /** everything that is wrong, one sentence each; empty when passed */
   readonly findings: readonly string[];
@@ -27,9 +28,11 @@ export interface Check {
 
 /** Written file against oracle, over all inputs. */
 export interface LogitsParity {
+  /** largest |written - oracle| of a logit */
   readonly maxAbs: number;
   /** error divided by the input's largest |logit| */
   readonly maxRel: number;
+  /** smallest over the inputs */
   readonly cosine: number;
   /** `max |error| / expected rms float32 noise`, worst over the inputs */
   readonly noiseUnits: number;
@@ -64,6 +67,7 @@ export interface OutputParity {
   /** elements that were compared; less than all where the oracle reckons some places only */
   readonly compared: number;
   readonly maxAbs: number;
+  /** error divided by the largest |value| */
   readonly maxRel: number;
   readonly cosine: number;
   readonly noiseUnits: number;
@@ -72,7 +76,9 @@ export interface OutputParity {
   readonly deviation: number;
 }
 
+/** One of the best classes. */
 export interface Prediction {
+  /** number of the class, from 0 */
   readonly class: number;
   readonly label?: string;
   /** softmax */
@@ -80,13 +86,17 @@ export interface Prediction {
   readonly logit: number;
 }
 
+/** One input that was compared. */
 export interface InputParity {
   /** `seed 0 #0` or the image's file name */
   readonly name: string;
+  /** largest |written - oracle| */
   readonly maxAbs: number;
+  /** `maxAbs` in units of the float32 noise expected here */
   readonly noiseUnits: number;
   /** five best classes by the written file and by the oracle */
   readonly written: readonly Prediction[];
+  /** by the float64 reference */
   readonly oracle: readonly Prediction[];
 }
 
@@ -112,7 +122,9 @@ export interface StepOutcome {
   readonly step: string;
   readonly maxAbs: number;
   readonly rms: number;
+  /** rms error that float32 must be expected to make in this step alone */
   readonly noise: number;
+  /** `rms / noise`: 1 is what rounding must give */
   readonly units: number;
 }
 
@@ -122,6 +134,7 @@ export interface LayerSuspect {
   readonly mistake: string;
   /** canonical names */
   readonly tensors: readonly string[];
+  /** rms error of the place, recomputed with the mistake */
   readonly rmsLeft: number;
   /** nothing but noise is left */
   readonly explainsAll: boolean;
@@ -134,6 +147,7 @@ export interface LayersReport {
   readonly reason?: string;
   /** lower ones than float32: noise is what this precision must be expected to have */
   readonly precision?: string;
+  /** from the embedding to the logits */
   readonly points: readonly LayerPoint[];
   /** the first step that disagrees with its own inputs; absent: none does */
   readonly divergence?: {
@@ -149,8 +163,11 @@ export interface LayersReport {
   readonly suspects: readonly LayerSuspect[];
 }
 
+/** Is the written file the model that was read? Every check, and how far its outputs are off. */
 export interface ParityReport {
+  /** `skipped`: nobody checked */
   readonly verdict: 'passed' | 'failed' | 'skipped';
+  /** in the order in which they were made */
   readonly checks: readonly Check[];
   readonly logits?: LogitsParity;
   /** instead of `logits`, for graphs that are no classifiers */

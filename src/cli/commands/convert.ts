@@ -28,8 +28,8 @@ Sources:
   <path>                   a checkpoint file, or the folder it is in`;
 
 const LABELS_HELP = `
-Class names: --labels, else what the weights have. Published checkpoints (official, mmpretrain) get those they were
-trained on (${LABEL_SETS.map(({ name }) => name).join(', ')}) from the hub, a small file; if it cannot be had, a note says so.`;
+Class names: --labels, else what the weights have. Published checkpoints get those they were trained on
+(${LABEL_SETS.map(({ name }) => name).join(', ')}) from the hub, a small file; if it cannot be had, a note says so.`;
 
 export function convertCommand(deps: CliDeps): Command {
   return new Command('convert')

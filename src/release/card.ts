@@ -1,14 +1,15 @@
 /** The model card: `README.md` of a released folder, with the front matter that the hub reads. */
 import { stringify } from 'yaml';
+import type { BeitConfig } from '../beit.js';
 import { formatBytes } from '../bytes.js';
 import type { Preprocessing } from '../image.js';
-import { factsOf, type Facts } from './facts.js';
+import { addressOf, factsOf, hubDatasets, type Facts } from './facts.js';
 import type { ReleaseItem } from './manifest.js';
 import { PAPERS } from './papers.js';
 import { modelPath } from './plan.js';
 import type { ReleasedModel } from './record.js';
 import type { SourceSummary } from '../results.js';
-import { classifySnippets } from './snippets.js';
+import { isClientTask, snippets } from './snippets.js';
 
 export interface CardInput {
   readonly item: ReleaseItem;
@@ -18,6 +19,8 @@ export interface CardInput {
   readonly repo?: string;
   readonly labels?: readonly string[];
   readonly toolVersion: string;
+  /** of the models, in their order */
+  readonly outputs: readonly string[];
   /** the parity plot lies beside the card */
   readonly plot: boolean;
 }
@@ -30,19 +33,18 @@ const PIPELINE_TAG: Readonly<Record<string, string>> = {
 };
 
 /** It has no BEiT for segmentation, and passes no mask. */
-const IN_TRANSFORMERS_JS: ReadonlySet<string> = new Set(['classify', 'features']);
 
 /** @see https://huggingface.co/docs/hub/model-cards#model-card-metadata for the front matter */
 export function modelCard(input: CardInput): string {
   const { item, source } = input;
-  const facts = factsOf(item, source.version);
+  const facts = factsOf(item, source.version, source.config.classes);
   const version = facts.version ?? 1;
   return [
     `---\n${frontMatter(input, facts)}---`,
     `# ${facts.title}`,
     introduction(input, facts),
     filesSection(input),
-    paritySection(input),
+    input.models.every(({ parity }) => parity.verdict === 'skipped') ? unverified : paritySection(input),
     usageSection(input),
     preprocessingSection(source.preprocessing),
     accuracySection(facts),
@@ -56,10 +58,11 @@ export function modelCard(input: CardInput): string {
 
 function frontMatter({ item, models }: CardInput, facts: Facts): string {
   const task = item.task ?? 'classify';
+  const datasets = item.datasets ?? hubDatasets(facts.trainingData);
   return stringify(
     {
       ...(item.license !== undefined && { license: item.license }),
-      library_name: isFound(models) && IN_TRANSFORMERS_JS.has(task) ? 'transformers.js' : 'onnx',
+      library_name: isFound(models) && isClientTask(task) ? 'transformers.js' : 'onnx',
       pipeline_tag: PIPELINE_TAG[task],
       ...(facts.baseModel !== undefined && {
         base_model: facts.baseModel,
@@ -73,7 +76,7 @@ function frontMatter({ item, models }: CardInput, facts: Facts): string {
         ...models.filter(({ dtype }) => dtype !== 'fp32').map(({ dtype }) => dtype),
         ...(item.tags ?? []),
       ],
-      ...(item.datasets && { datasets: [...item.datasets] }),
+      ...(datasets.length > 0 && { datasets: [...datasets] }),
       ...modelIndex(item, facts),
     },
     { lineWidth: 0 },
@@ -103,18 +106,38 @@ function modelIndex(item: ReleaseItem, facts: Facts): Record<string, unknown> {
   };
 }
 
-function introduction({ source, toolVersion }: CardInput, facts: Facts): string {
+const DOES: Readonly<Record<string, (config: BeitConfig) => string>> = {
+  classify: ({ classes }) => `It tells ${classes.toLocaleString('en-US')} classes apart`,
+  features: () => 'It turns a picture into features, for a head of your own',
+  'masked-image': ({ vocabulary }) =>
+    `It is the pre-trained model: for hidden patches it predicts visual words, of ${vocabulary.toLocaleString('en-US')}; a head for a task of its own is what fine-tuning adds`,
+  segment: ({ classes }) =>
+    `It tells ${classes.toLocaleString('en-US')} classes apart, for every fourth pixel each way`,
+};
+
+function introduction({ item, source, toolVersion }: CardInput, facts: Facts): string {
   const version = facts.version ?? 1;
   const { config } = source;
-  const data = facts.trainingData.length > 0 ? `, trained on ${facts.trainingData.join(' and ')}` : '';
+  const data = facts.trainingData.length > 0 ? ` It was trained on ${facts.trainingData.join(' and ')}.` : '';
   const from = source.files.map(
     ({ name, sha256 }) => `\`${name}\`${sha256 === undefined ? '' : ` (sha256 \`${sha256}\`)`}`,
   );
   const { labels } = source;
   const names = labels ? ` Class names are from \`${labels.origin.replaceAll('`', '')}\`.` : '';
-  return `[${PAPERS[version].title}](${PAPERS[version].url}), converted to ONNX: BEiT${version === 2 ? ' v2' : ''}, ${config.imageSize.join('×')} pixels, patches of ${config.patchSize}, ${(source.parameters / 1e6).toFixed(1)} M parameters, ${(source.flops / 1e9).toFixed(1)} G multiply-accumulates${data}.
+  const address = addressOf(source.id);
+  const where = address === undefined ? '' : ` of <${address}>`;
+  const resized = source.resized
+    ? ' Its position tables were resized; accuracies published for the original size do not hold for it.'
+    : '';
+  return `BEiT${version === 2 ? ' v2' : ''} ([${PAPERS[version].title}](${PAPERS[version].url})) in ONNX. ${DOES[item.task ?? 'classify'](config)}. It sees ${config.imageSize.join('×')} pixels in patches of ${config.patchSize}; ${amount(source.parameters, 1e6)} M parameters, ${amount(source.flops, 1e9)} G multiply-accumulates.${data}
 
-Converted from \`${source.id}\`${source.commit === undefined ? '' : ` at commit \`${source.commit}\``}, file ${from.join(', ')}, by convert-beit ${toolVersion}. The weights are the authors' own; nothing was trained or tuned.${names}`;
+Converted from ${from.join(', ')}${where} by convert-beit ${toolVersion}. The weights are the ones found there; nothing was trained or tuned.${resized}${names}`;
+}
+
+/** Two digits that say something, also of a tiny model. */
+function amount(value: number, unit: number): string {
+  const scaled = value / unit;
+  return scaled >= 1 ? scaled.toFixed(1) : scaled.toPrecision(2);
 }
 
 function filesSection({ models }: CardInput): string {
@@ -133,24 +156,31 @@ function filesSection({ models }: CardInput): string {
   ].join('\n');
 }
 
-function paritySection({ models, plot }: CardInput): string {
+const unverified = '## Parity\n\nThese files were not verified (`--no-verify`).';
+
+function paritySection({ item, models, plot }: CardInput): string {
+  const measured = (item.task ?? 'classify') === 'features' ? 'outputs' : 'logits';
+  // Which class is best is asked of classifiers.
+  const ranked = models.some(({ parity }) => parity.top1Agreement !== undefined);
   const number = (value: number | undefined, digits: (value: number) => string): string =>
     value === undefined ? '-' : digits(value);
   const rows = models.map(
     ({ path, parity }) =>
-      `| \`${path}\` | ${parity.verdict} | ${number(parity.maxAbs, (v) => v.toExponential(1))} | ${number(parity.cosine, (v) => v.toFixed(7))} | ${number(parity.top1Agreement, percent)} | ${number(parity.top5Agreement, percent)} |`,
+      `| \`${path}\` | ${parity.verdict} | ${number(parity.maxAbs, (v) => v.toExponential(1))} | ${number(parity.cosine, (v) => v.toFixed(7))} |${ranked ? ` ${number(parity.top1Agreement, percent)} | ${number(parity.top5Agreement, percent)} |` : ''}`,
   );
   return [
     '## Parity',
     '',
     'Every file was run in ONNX Runtime and compared with a float64 computation from the original weights, on the same inputs.',
     '',
-    '| File | Verdict | Max abs. difference of logits | Cosine | Same top-1 | Same top-5 |',
-    '| :-- | :-- | --: | --: | --: | --: |',
+    `| File | Verdict | Max. abs. difference of ${measured} | Cosine |${ranked ? ' Same top-1 | Same top-5 |' : ''}`,
+    `| :-- | :-- | --: | --: |${ranked ? ' --: | --: |' : ''}`,
     ...rows,
-    ...(plot ? ['', '![Difference of the logits from the float64 reference, file by file](parity.svg)'] : []),
+    ...(plot
+      ? ['', `![Difference of the ${measured} from the float64 reference, file by file](parity.svg)`]
+      : []),
     '',
-    'Details: [`parity.json`](parity.json).',
+    'Details: [`parity.html`](parity.html), [`parity.json`](parity.json).',
   ].join('\n');
 }
 
@@ -161,20 +191,25 @@ function isFound(models: readonly ReleasedModel[]): boolean {
   return models.every(({ path, dtype }) => path === modelPath(dtype));
 }
 
-function usageSection({ item, models, repo, source }: CardInput): string {
-  if ((item.task ?? 'classify') !== 'classify') return '';
+function usageSection({ item, models, repo, source, outputs }: CardInput): string {
+  const { config, preprocessing } = source;
+  // The snippets make three channels.
+  if (config.channels !== 3) return '';
+  const task = item.task ?? 'classify';
   const model = models.find(({ dtype }) => dtype === 'fp32') ?? models[0];
-  const snippets = classifySnippets({
-    repo: repo ?? item.name,
+  const shown = snippets({
+    task,
+    name: item.name,
+    repo,
     file: model.path,
-    dtype: model.dtype,
-    preprocessing: source.preprocessing,
+    clientDtype: isFound(models) ? model.dtype : undefined,
+    preprocessing,
+    outputs,
+    ...(task === 'masked-image' && { masked: config.window[0] * config.window[1] }),
   });
   return [
     '## Use',
-    ...snippets
-      .filter(({ title }) => isFound(models) || title !== 'transformers.js')
-      .map(({ title, language, code }) => `### ${title}\n\n\`\`\`${language}\n${code}\n\`\`\``),
+    ...shown.map(({ title, language, code }) => `### ${title}\n\n\`\`\`${language}\n${code}\n\`\`\``),
   ].join('\n\n');
 }
 
@@ -195,8 +230,14 @@ ImageNet-1k validation, **as published by the authors** for these weights: top-1
 }
 
 function limitsSection({ item, models, source }: CardInput, facts: Facts): string {
+  const task = item.task ?? 'classify';
+  const classes = facts.labelled;
+  const knows =
+    task === 'classify' || task === 'segment'
+      ? ` and knows ${classes === undefined ? 'no classes but its own' : `the classes of ${classes}, with that data's biases`}`
+      : '';
   const lines = [
-    `- The model sees ${source.config.imageSize.join('×')} pixels of a photograph${facts.trainingData.length > 0 ? ` and knows the classes of ${facts.trainingData.at(-1)}, with that data's biases` : ''}.`,
+    `- The model sees ${source.config.imageSize.join('×')} pixels of a picture${knows}.`,
     ...(models.some(({ dtype }) => dtype !== 'fp32')
       ? [
           '- Quantised files differ from the original by more than rounding: see the table above, and measure on your own images.',

@@ -15,10 +15,9 @@ export interface Facts {
   /** ImageNet-1k validation, percent, as published */
   readonly top1: number | undefined;
   readonly top5: number | undefined;
-  /** the hub repository or file the weights came from */
-  readonly origin: string | undefined;
+  /** the data set whose classes the head knows */
+  readonly labelled: string | undefined;
   readonly baseModel: string | undefined;
-  readonly classes: number | undefined;
 }
 
 const DATASETS: Readonly<Record<string, string>> = {
@@ -42,22 +41,55 @@ export function trainingDataOf(name: string): string[] {
   return found;
 }
 
-/** @param version of the weights, where the catalog says nothing */
-export function factsOf(item: ReleaseItem, version?: 1 | 2): Facts {
+/** `pt1k_ft21kto1k`: all that came before the last fine-tuning. */
+function pretrainOf(name: string): string | undefined {
+  const [, first, second] = /_pt(\d+k).*?(?:_ft(\d+k)to\d+k)?$/.exec(name) ?? [];
+  const known = [first, second].flatMap((token) => (token === undefined ? [] : (DATASETS[token] ?? [])));
+  return known.length === 0 ? undefined : [...new Set(known)].join(', ');
+}
+
+/** Of published heads, the number of classes tells the data. */
+const LABELLED: ReadonlyMap<number, string> = new Map([
+  [1000, 'ImageNet-1k'],
+  [21841, 'ImageNet-21k'],
+  [150, 'ADE20K'],
+]);
+
+const HUB_DATASETS: Readonly<Record<string, string>> = {
+  'ImageNet-1k': 'imagenet-1k',
+  'ImageNet-21k': 'imagenet-21k',
+  ADE20K: 'scene_parse_150',
+};
+
+/** Names of data sets as cards on the hub have them; of others nothing is known. */
+export function hubDatasets(trainingData: readonly string[]): string[] {
+  return trainingData.flatMap((name) => HUB_DATASETS[name] ?? []);
+}
+
+/** A page or file for people to go to; a path of somebody's machine has none. */
+export function addressOf(id: string): string | undefined {
+  const [, repo, commit, file] = /^hf:([^@]+)@([0-9a-f]{40})\/(.+)$/s.exec(id) ?? [];
+  if (repo !== undefined) return `https://huggingface.co/${repo}/blob/${commit}/${file}`;
+  return /^https:\/\//.test(id) ? id : undefined;
+}
+
+/**
+ * @param version of the weights, where the catalog says nothing
+ * @param classes of the head
+ */
+export function factsOf(item: ReleaseItem, version?: 1 | 2, classes?: number): Facts {
   const row = rowOf(item.source);
   const hub = row?.sources.find((source) => source.kind === 'hf')?.repo ?? hubRepo(item.source);
-  const url = row?.sources.find((source) => source.kind === 'url')?.url;
   const trainingData = item.training_data ?? (row ? trainingDataOf(row.name) : []);
   return {
     title: item.title ?? item.name,
     version: item.beit_version ?? row?.version ?? version,
     trainingData,
-    pretrain: item.pretrain ?? trainingData[0],
+    pretrain: item.pretrain ?? (row && pretrainOf(row.name)) ?? trainingData[0],
     top1: item.metrics ? item.metrics.top1 : row?.top1,
     top5: item.metrics ? item.metrics.top5 : row?.top5,
-    origin: item.converted_from ?? url ?? (hub === undefined ? undefined : `https://huggingface.co/${hub}`),
+    labelled: LABELLED.get(classes ?? row?.classes ?? 0),
     baseModel: item.base_model ?? hub,
-    classes: row?.classes,
   };
 }
 

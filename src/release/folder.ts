@@ -141,6 +141,7 @@ export async function buildFolder(
     ...(item.push !== undefined && { repo: repositoryOf(item.push, item.name) }),
     ...(model.labels && { labels: model.labels }),
     toolVersion: VERSION,
+    outputs: converted.files[0].output.outputs.map(({ name }) => name),
     plot: documents.length > 0 && plot !== undefined,
   };
   await write('README.md', modelCard(card));

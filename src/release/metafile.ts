@@ -4,8 +4,9 @@
  * @see mmpretrain `configs/beit/metafile.yml`, `configs/beit/README.md`
  */
 import { stringify } from 'yaml';
-import { factsOf } from './facts.js';
+import { addressOf, factsOf } from './facts.js';
 import { PAPERS } from './papers.js';
+import { resolveTask } from '../task.js';
 import type { ReleasedItem } from './record.js';
 
 const CODE = {
@@ -25,7 +26,7 @@ const ARCHITECTURE = [
   'Tanh Activation',
 ];
 
-const COLLECTION = { 1: 'BEiT', 2: 'BEiT v2' } as const;
+const COLLECTION = { 1: 'BEiT', 2: 'BEiTv2' } as const;
 
 /** @param items in the order in which they are listed */
 export function metafile(items: readonly ReleasedItem[]): string {
@@ -60,7 +61,9 @@ function modelEntry(released: ReleasedItem): Record<string, unknown> {
     Metadata: {
       FLOPs: source.flops,
       Parameters: source.parameters,
-      'Training Data': facts.trainingData.length > 0 ? facts.trainingData : undefined,
+      // As OpenMMLab writes it: one is not a list.
+      'Training Data':
+        facts.trainingData.length > 1 ? facts.trainingData : (facts.trainingData[0] ?? undefined),
     },
     'In Collection': COLLECTION[version],
     Results:
@@ -79,15 +82,49 @@ function modelEntry(released: ReleasedItem): Record<string, unknown> {
       models.length === 1
         ? pathOf(item.name, models[0].path)
         : models.map(({ path }) => pathOf(item.name, path)),
-    'Converted From': { Weights: facts.origin ?? source.id, Code: CODE[version] },
     Config: pathOf(item.name, 'config.json'),
+    'Converted From': {
+      Weights: item.converted_from ?? addressOf(source.id) ?? source.id,
+      Code: CODE[version],
+    },
   };
 }
 
 const pathOf = (name: string, path: string): string => `${name}/${path}`;
 
-/** The README of a release: OpenMMLab's columns, one row a model. */
+const SECTIONS: readonly (readonly [task: string, title: string])[] = [
+  ['classify', 'Image classification'],
+  ['segment', 'Semantic segmentation'],
+  ['masked-image', 'Masked image modelling: the pre-trained models'],
+  ['features', 'Features'],
+];
+
+/** The README of a release: OpenMMLab's columns, one row a model, a table for each task. */
 export function readmeTable(name: string, items: readonly ReleasedItem[]): string {
+  const tables = SECTIONS.flatMap(([task, title]) => {
+    const own = items.filter((released) => taskOf(released) === task);
+    return own.length === 0 ? [] : [{ title, lines: tableOf(own) }];
+  });
+  return [
+    `# ${name}`,
+    '',
+    'BEiT models in ONNX. Accuracies are the published ones of the weights, on ImageNet-1k; every file was checked',
+    'against the checkpoint it came from (`parity.json` in its folder). `sha256sum -c SHA256SUMS` checks the download.',
+    ...tables.flatMap(({ title, lines }) => [
+      '',
+      // One table needs no heading.
+      ...(tables.length > 1 ? [`## ${title}`, ''] : []),
+      ...lines,
+    ]),
+    '',
+  ].join('\n');
+}
+
+function taskOf({ item, source }: ReleasedItem): string {
+  return resolveTask(source.config, { task: item.task }).name;
+}
+
+function tableOf(items: readonly ReleasedItem[]): string[] {
   const rows = items.map((released) => {
     const { item, source, models } = released;
     const facts = factsOf(item, source.version);
@@ -104,15 +141,6 @@ export function readmeTable(name: string, items: readonly ReleasedItem[]): strin
   });
   const heads = ['Model', 'Pretrain', 'Params(M)', 'Flops(G)', 'Top-1 (%)', 'Top-5 (%)', 'Download'];
   const line = (cells: readonly string[]): string => `| ${cells.join(' | ')} |`;
-  return [
-    `# ${name}`,
-    '',
-    'BEiT models in ONNX. Accuracies are the published ones of the weights, on ImageNet-1k; every file was checked',
-    'against the checkpoint it came from (`parity.json` in its folder). `sha256sum -c SHA256SUMS` checks the download.',
-    '',
-    line(heads),
-    line(heads.map((_, i) => (i < 2 || i === heads.length - 1 ? ':--' : '--:'))),
-    ...rows.map(line),
-    '',
-  ].join('\n');
+  const rule = heads.map((_, i) => (i < 2 || i === heads.length - 1 ? ':--' : '--:'));
+  return [heads, rule, ...rows].map(line);
 }

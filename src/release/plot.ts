@@ -1,4 +1,4 @@
-/** `parity.svg`: how far the logits of every file are from the reference, as a picture that a model card shows. */
+/** `parity.svg`: how far every file is from the reference, as a picture that a model card shows. */
 import { escapeHtml } from '../verify/report/charts.js';
 import type { ReleasedModel } from './record.js';
 
@@ -40,7 +40,7 @@ export function parityPlot(models: readonly ReleasedModel[]): string | undefined
       );
     })
     .join('');
-  const title = 'Largest difference of the logits from the float64 reference';
+  const title = 'Largest difference from the float64 reference';
   const says = rows.map(({ dtype, value }) => `${dtype} ${value.toExponential(1)}`).join(', ');
   // Mid-grey reads on light pages and on dark ones.
   return (

@@ -183,7 +183,7 @@ describe('release', () => {
     expect(metafile.Models[0]).toMatchObject({
       Name: 'one',
       'In Collection': 'BEiT',
-      Metadata: { 'Training Data': ['ImageNet-1k'] },
+      Metadata: { 'Training Data': 'ImageNet-1k' },
       Results: [{ Task: 'Image Classification', Metrics: { 'Top 1 Accuracy': 81.5 }, Source: 'published' }],
       Config: 'one/config.json',
     });

@@ -3,6 +3,8 @@ export interface ProgressEvent {
   readonly phase: 'download' | 'upload' | 'hash' | 'write' | 'oracle' | 'runtime' | 'compare' | 'evaluate';
   /** what is worked on: a file name, never a path */
   readonly label: string;
+  /** where several things are done in one run: which of them, e.g. `2/30 beit-base` */
+  readonly job?: string;
   readonly done: number;
   /** `undefined` when it cannot be known */
   readonly total?: number;

@@ -19,8 +19,16 @@ const RATE_WINDOW = 5000;
 const RATE_AFTER = 1000;
 /** Steps run side by side; the one on the line keeps it until it is done or silent for this long. */
 const PATIENCE = 1000;
-/** Widths of the bar, in columns: the first that fits. */
-const BARS = [20, 8, 0] as const;
+/** Widths of the bar, in columns, and whether the file is named: the first that fits. */
+const FORMS = [
+  { bar: 20, file: true },
+  { bar: 8, file: true },
+  { bar: 0, file: true },
+  { bar: 20, file: false },
+  { bar: 8, file: false },
+  { bar: 0, file: false },
+] as const;
+type Form = (typeof FORMS)[number];
 const ERASE = '\r\u001b[2K';
 
 const VERBS: Record<ProgressEvent['phase'], string> = {
@@ -28,7 +36,7 @@ const VERBS: Record<ProgressEvent['phase'], string> = {
   upload: 'uploading',
   hash: 'hashing',
   write: 'writing',
-  oracle: 'computing the reference for',
+  oracle: 'computing the reference of',
   runtime: 'running',
   compare: 'comparing',
   evaluate: 'evaluating',
@@ -56,7 +64,7 @@ export class ProgressLine {
 
   readonly update: OnProgress = (event) => {
     const at = this.#now();
-    const name = `${event.phase} ${event.label}`;
+    const name = `${event.job ?? ''} ${event.phase} ${event.label}`;
     const step = this.#track(name, event, at);
     const finished = event.total !== undefined && event.done >= event.total;
     if (finished) this.#steps.delete(name);
@@ -103,14 +111,20 @@ export class ProgressLine {
  * @param width columns there are
  */
 export function describeProgress(event: ProgressEvent, rate: number, width: number): string {
-  const candidates = BARS.map((bar) => progressText(event, rate, bar));
-  return candidates.find((text) => columnWidth(text) <= width) ?? cutEnd(candidates[BARS.length - 1], width);
+  // Without a job nothing else says what this is about.
+  const forms = FORMS.filter(({ file }) => file || event.job !== undefined);
+  const candidates = forms.map((form) => progressText(event, rate, form));
+  return candidates.find((text) => columnWidth(text) <= width) ?? cutEnd(candidates[forms.length - 1], width);
 }
 
-function progressText(event: ProgressEvent, rate: number, bar: number): string {
-  const { done, total, unit } = event;
+function progressText(event: ProgressEvent, rate: number, { bar, file }: Form): string {
+  const { job, done, total, unit } = event;
   const amount = (value: number): string => (unit === 'bytes' ? formatBytes(value) : String(value));
-  const parts = [`${VERBS[event.phase]} ${printable(event.label, 60)}`];
+  const verb = VERBS[event.phase];
+  const parts = [
+    (job === undefined ? '' : `${printable(job, 120)}: `) +
+      (file ? `${verb} ${printable(event.label, 60)}` : verb.replace(/ of$/, '')),
+  ];
   if (total !== undefined && total > 0) {
     const fraction = Math.min(1, Math.max(0, done / total));
     const filled = Math.round(fraction * bar);
@@ -128,7 +142,7 @@ function progressText(event: ProgressEvent, rate: number, bar: number): string {
 }
 
 /** Whole seconds: an estimate has no decimals. */
-function timeLeft(seconds: number): string {
+export function timeLeft(seconds: number): string {
   const whole = Math.max(1, Math.round(seconds));
   return whole < 60 ? `${whole} s` : formatSeconds(whole);
 }

@@ -19,6 +19,7 @@ import {
 } from './manifest.js';
 import { sourceDateEpoch } from './names.js';
 import { writeOverall } from './overall.js';
+import { Pace, type Reached } from './pace.js';
 import { planItem, type PlannedItem } from './plan.js';
 import type { FinishedItem, ReleasedFile, ReleasedItem } from './record.js';
 import { runJobs } from './schedule.js';
@@ -56,7 +57,7 @@ export interface ReleaseOptions extends CommonOptions {
   readonly onItem?: (event: ItemEvent) => void;
 }
 
-export interface ItemEvent {
+export interface ItemEvent extends Reached {
   readonly name: string;
   readonly index: number;
   readonly count: number;
@@ -127,6 +128,7 @@ export async function release(options: ReleaseOptions, builder: Builder): Promis
   const plans = await Promise.all(items.map(planItem));
   // Estimated, and without what is not known: what is beyond a zip then is beyond it in the end.
   if (options.zip) refuseHugeBundle(0.95 * plans.reduce((sum, { bytes = 0 }) => sum + bytes, 0));
+  const pace = new Pace(plans);
   await makeFolder(options.out);
   const work = await openWork(options.out);
   try {
@@ -167,18 +169,17 @@ export async function release(options: ReleaseOptions, builder: Builder): Promis
 
   async function one(item: ReleaseItem, index: number): Promise<ReleasedStatus> {
     const began = performance.now();
-    const tell = (event: Pick<ItemEvent, 'status' | 'bytes' | 'seconds' | 'error'>): void =>
-      options.onItem?.({ name: item.name, index, count: items.length, ...event });
+    const tell = (event: Pick<ItemEvent, 'status' | 'bytes' | 'seconds' | 'error'>): void => {
+      if (event.status !== 'started') pace.ended(index, event.status === 'built');
+      options.onItem?.({ name: item.name, index, count: items.length, ...pace.now(), ...event });
+    };
     const elapsed = (): number => (performance.now() - began) / 1000;
     const common: CommonOptions = {
       signal: options.signal,
       env: options.env,
       onNote: (text) => options.onNote?.(`${item.name}: ${text}`),
       onProgress: (event) =>
-        options.onProgress?.({
-          ...event,
-          label: `${index + 1}/${items.length} ${item.name}: ${event.label}`,
-        }),
+        options.onProgress?.({ ...event, job: `${index + 1}/${items.length} ${item.name}` }),
     };
     try {
       options.signal?.throwIfAborted();

@@ -51,6 +51,27 @@ describe('progress line', () => {
       79,
       'downloading model.safetensors  64 %  221.6 MB of 346.2 MB  12.1 MB/s  10 s left',
     ],
+    [
+      'one of several jobs',
+      { ...download(500_000), job: '2/30 beit-base' },
+      0,
+      120,
+      '2/30 beit-base: downloading model.safetensors ━━━━━━━━━━╌╌╌╌╌╌╌╌╌╌  50 %  500.0 kB of 1.00 MB',
+    ],
+    [
+      'of a job, the name before the file',
+      {
+        phase: 'oracle',
+        label: 'hf:owner/model',
+        job: '2/30 beit-base',
+        done: 3,
+        total: 24,
+        unit: 'steps',
+      } as const,
+      0,
+      70,
+      '2/30 beit-base: computing the reference ━╌╌╌╌╌╌╌  12 %  3 of 24 steps',
+    ],
     ['cut', download(221_600_000, 346_200_000), 12_100_000, 20, 'downloading model.s…'],
     [
       'minutes left',
@@ -71,7 +92,7 @@ describe('progress line', () => {
       { phase: 'oracle', label: 'cat.jpg', done: 6, total: 12, unit: 'blocks' },
       2,
       120,
-      'computing the reference for cat.jpg ━━━━━━━━━━╌╌╌╌╌╌╌╌╌╌  50 %  6 of 12 blocks  3 s left',
+      'computing the reference of cat.jpg ━━━━━━━━━━╌╌╌╌╌╌╌╌╌╌  50 %  6 of 12 blocks  3 s left',
     ],
     [
       'more than was announced',

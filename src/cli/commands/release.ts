@@ -2,11 +2,13 @@
 import { join } from 'node:path';
 import { Command, InvalidArgumentError } from 'commander';
 import { UsageError, printable } from '../../errors.js';
-import type { ReleasedStatus } from '../../release/index.js';
+import type { ItemEvent } from '../../release/index.js';
 import type { CliDeps } from '../deps.js';
 import { EXIT } from '../exit.js';
 import { CliOption, OPTIONS, integer, text } from '../options.js';
 import { ExitRequest, Session } from '../session.js';
+import { timeLeft } from '../progress.js';
+import { formatSeconds } from '../text.js';
 import { pushOptions, pushedLines, type PushFlags } from '../push.js';
 
 interface ReleaseFlags extends PushFlags {
@@ -151,23 +153,12 @@ function several(value: string, before: readonly string[] | undefined): string[]
   return [...(before ?? []), ...text(value).split(',')];
 }
 
-function itemLine({
-  name,
-  index,
-  count,
-  status,
-  seconds,
-  error,
-}: {
-  readonly name: string;
-  readonly index: number;
-  readonly count: number;
-  readonly status: 'started' | ReleasedStatus['status'];
-  readonly seconds?: number;
-  readonly error?: unknown;
-}): string {
-  const took = seconds === undefined ? '' : ` (${seconds.toFixed(1)} s)`;
+/** `2/30 beit-base: built (31.2 s); 2 of 30 done, about 14 min 20 s left` */
+function itemLine({ name, index, count, status, seconds, error, done, secondsLeft }: ItemEvent): string {
+  const took = seconds === undefined ? '' : ` (${formatSeconds(seconds)})`;
   const why =
     status === 'failed' ? `: ${printable(error instanceof Error ? error.message : String(error), 400)}` : '';
-  return `${index + 1}/${count} ${name}: ${status}${took}${why}`;
+  const left = secondsLeft === undefined || done === count ? '' : `, about ${timeLeft(secondsLeft)} left`;
+  const overall = status === 'started' || count === 1 ? '' : `; ${done} of ${count} done${left}`;
+  return `${index + 1}/${count} ${name}: ${status}${took}${why}${overall}`;
 }

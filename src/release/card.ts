@@ -32,8 +32,6 @@ const PIPELINE_TAG: Readonly<Record<string, string>> = {
   segment: 'image-segmentation',
 };
 
-/** It has no BEiT for segmentation, and passes no mask. */
-
 /** @see https://huggingface.co/docs/hub/model-cards#model-card-metadata for the front matter */
 export function modelCard(input: CardInput): string {
   const { item, source } = input;

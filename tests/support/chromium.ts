@@ -43,7 +43,11 @@ export class Chromium {
       '--remote-debugging-pipe',
       'about:blank',
     ];
-    this.#child = spawn(path, flags, { stdio: ['ignore', 'ignore', 'ignore', 'pipe', 'pipe'] });
+    this.#child = spawn(path, flags, {
+      stdio: ['ignore', 'ignore', 'ignore', 'pipe', 'pipe'],
+      // Its helpers end with it, as a group: they write into the profile to the last.
+      detached: true,
+    });
     (this.#child.stdio[4] as Readable).setEncoding('utf8').on('data', (text: string) => {
       this.#receive(text);
     });
@@ -158,9 +162,9 @@ export class Chromium {
 
   async close(): Promise<void> {
     const ended = new Promise((resolve) => this.#child.once('exit', resolve));
-    this.#child.kill('SIGKILL');
+    process.kill(-this.#child.pid!, 'SIGKILL');
     await ended;
-    rmSync(this.#profile, { recursive: true, force: true, maxRetries: 5 });
+    rmSync(this.#profile, { recursive: true, force: true, maxRetries: 10, retryDelay: 100 });
   }
 }
 

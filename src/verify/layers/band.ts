@@ -15,7 +15,7 @@ export interface Band {
 
 const FLOAT16 = 2 ** 13;
 
-/** Measured on the goldens and on full-size random weights: docs/decisions/0011-layer-noise-and-reports.md. */
+/** Measured on the goldens: docs/decisions/0011-layer-noise-and-reports.md. */
 const BANDS: Readonly<Record<PrecisionName, Band>> = {
   fp32: { roundings: 1, product: 0, stream: 0 },
   fp16: { roundings: FLOAT16, product: 0, stream: 0 },

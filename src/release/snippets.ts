@@ -110,8 +110,7 @@ ctx.drawImage(img, (W - w) / 2, (H - h) / 2, w, h);`
     code: `import * as ort from 'onnxruntime-web';
 const img = await createImageBitmap(await (await fetch('cat.jpg')).blob());
 const [H, W, mean, std] = [${crop.join(', ')}, ${list(mean)}, ${list(std)}];
-const ctx = new OffscreenCanvas(W, H).getContext('2d');
-ctx.imageSmoothingQuality = 'high';
+const ctx = Object.assign(new OffscreenCanvas(W, H).getContext('2d'), { imageSmoothingQuality: 'high' });
 ${place}
 const rgba = ctx.getImageData(0, 0, W, H).data;
 ${pixels('rgba', 4)}

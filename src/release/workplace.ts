@@ -3,6 +3,7 @@ import { createHash, randomBytes } from 'node:crypto';
 import { mkdir, readdir, rename, rm, stat } from 'node:fs/promises';
 import { hostname } from 'node:os';
 import { dirname, join, resolve } from 'node:path';
+import { setTimeout } from 'node:timers/promises';
 import { UsageError, printable } from '../errors.js';
 import { fileError } from '../sink.js';
 
@@ -12,7 +13,7 @@ export const STATE = '.release';
 /** After this long nobody works in a place any more, wherever that was. */
 const ABANDONED_MS = 24 * 60 * 60 * 1000;
 /** How often another release may put the same folder in its place between our two renames. */
-const RACES = 20;
+const RACES = 100;
 
 /** @throws UsageError for a file; EnvironmentError */
 export async function makeFolder(out: string): Promise<void> {
@@ -99,7 +100,11 @@ export async function replaceFolder(from: string, to: string, aside: string): Pr
       break;
     } catch (error) {
       const { code } = error as NodeJS.ErrnoException;
-      if ((code === 'ENOTEMPTY' || code === 'EEXIST') && race < RACES) continue;
+      if ((code === 'ENOTEMPTY' || code === 'EEXIST') && race < RACES) {
+        // Whoever waits a time of their own does not meet again.
+        await setTimeout(10 * Math.random());
+        continue;
+      }
       await rename(aside, to).catch(() => undefined);
       throw fileError(error, to);
     }

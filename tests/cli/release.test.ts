@@ -118,7 +118,7 @@ describe('release', () => {
 
   it('says progress item by item, and a summary at the end', async () => {
     const { stdout, stderr } = await runCompiled(['release', ZOO, '--out', at('first')]);
-    expect(stderr).toMatch(/^1\/3 beit-demo: unchanged \(.* s\)$/m);
+    expect(stderr).toMatch(/^1\/3 beit-demo: unchanged \(.* s\); 1 of 3 done$/m);
     expect(stdout).toMatch(/^beit-demo +unchanged +11 +2\.\d+ MB +passed/m);
     expect(stdout).toMatch(/3 of 3 models are in /);
   });

@@ -142,7 +142,7 @@ describe('inputs', () => {
   });
 });
 
-describe('quality among few classes', () => {
+describe('quality of few classes, and of more', () => {
   const pair = (name: string, oracle: number[], ...errors: number[]) => ({
     name,
     oracle: Float64Array.from(oracle),
@@ -164,6 +164,15 @@ describe('quality among few classes', () => {
     const wrong = pair('wrong', [0.05, 0.04], 0.4, -0.4);
     const { check } = checkQuality([...ordinary, wrong], 'q8');
     expect(check.findings.join()).toMatch(/cosine .*; 0.25 is allowed \(wrong\)/s);
+  });
+
+  it('from ten classes on every input answers for itself', () => {
+    const wave = (size: number): number[] => Array.from({ length: 10 }, (_, c) => size * Math.cos(1 + c));
+    const loud = [pair('a', wave(5), 0.01), pair('b', wave(-5), 0.01)];
+    const quiet = pair('quiet', wave(0.05), 0.03, -0.03);
+    expect(checkQuality(loud, 'q8').check.passed).toBe(true);
+    const { check } = checkQuality([...loud, quiet], 'q8');
+    expect(check.findings.join()).toMatch(/cosine .*; 0.25 is allowed \(quiet\)/s);
   });
 
   it('takes a single class for what it is', () => {

@@ -50,11 +50,10 @@ export function checkQuality(
   labels?: readonly string[],
 ): LogitsResult {
   const limits = QUALITY[precision];
-  const usual = usualSpread(pairs);
-  const few = pairs[0].oracle.length < FEW_CLASSES ? cosineOfAll(pairs) : undefined;
-  const all = pairs
-    .map((pair) => worstOf(pair, limits, usual))
-    .map((each) => (few === undefined ? each : { ...each, cosine: few }));
+  const few = pairs[0].oracle.length < FEW_CLASSES;
+  const least = few ? usualSpread(pairs) : 0;
+  const compared = pairs.map((pair) => worstOf(pair, limits, least));
+  const all = few ? compared.map((each) => ({ ...each, cosine: cosineOfAll(pairs) })) : compared;
   const most = (value: (each: Compared) => number): number => Math.max(...all.map(value));
   const share = (agrees: (each: Compared) => boolean): number => all.filter(agrees).length / all.length;
   const logits: LogitsParity = {
@@ -135,9 +134,9 @@ function percent(share: number): string {
 function worstOf(
   { name, written, oracle, noise }: LogitsPair,
   limits: QualityLimits,
-  usual: number,
+  leastSpread: number,
 ): Compared {
-  const spread = Math.max(spreadOf(oracle), usual);
+  const spread = Math.max(spreadOf(oracle), leastSpread);
   const each = written.map((logits): Compared => {
     const compared = compareLogits(logits, oracle, noise);
     return {

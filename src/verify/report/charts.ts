@@ -86,7 +86,7 @@ export interface ErrorPoint {
   readonly noise: number;
 }
 
-/** Error along the network on a logarithmic axis, over the band that float32 noise fills. */
+/** Error along the network on a logarithmic axis, over the band of what must be expected. */
 export function errorChart(chart: Chart, points: readonly ErrorPoint[], widest: number): string {
   const values = points
     .flatMap(({ error, noise }) => [error, noise * widest, noise / widest])

@@ -109,14 +109,17 @@ export function machineFacts({ machine, tool, parity }: ReportDocument): Fact[] 
   ];
 }
 
+/** What is in a sound file: float32's own rounding, or what a lower precision costs. */
+export const bandName = ({ precision }: LayersReport): string =>
+  precision ? `what ${precision} must be expected to lose` : 'the float32 noise';
+
 /** Where the file leaves the noise, one sentence; or that it does not. */
 export function layersSentence(report: LayersReport): string {
-  const { matched, reason, divergence, suspects, points, precision } = report;
+  const { matched, reason, divergence, suspects, points } = report;
   if (!matched) return `The steps of BEiT were not found in this graph: ${reason}.`;
   if (!divergence) {
     const worst = points.reduce((a, b) => (b.units > a.units ? b : a));
-    const band = precision ? `what ${precision} must be expected to lose` : 'the float32 noise';
-    return `Every part stays in ${band}: the largest rms error is ${units(worst.units)} times the expected one (${worst.name}).`;
+    return `Every part stays in ${bandName(report)}: the largest rms error is ${units(worst.units)} times the expected one (${worst.name}).`;
   }
   const where =
     divergence.layer === undefined ? divergence.step : `layer ${divergence.layer}, ${divergence.step}`;

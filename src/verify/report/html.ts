@@ -9,6 +9,7 @@ import {
   VERDICTS,
   fileFacts,
   headlineFacts,
+  bandName,
   layersSentence,
   machineFacts,
   outcomeOf,
@@ -134,11 +135,12 @@ function layers(report: LayersReport, prefix: string): string {
   const body = [`<p>${e(layersSentence(report))}</p>`];
   if (points.length > 0) {
     const off = points.find(({ units: of }) => !(of <= BAND));
+    const band = bandName(report);
     const chart = errorChart(
       {
         id: `${prefix}layers`,
-        title: 'Error after every part of the network, against the float32 noise',
-        description: `${points.length} places from the embedding to the logits. ${off ? `The error leaves the band of float32 noise at ${off.name}.` : 'The error stays inside the band of float32 noise everywhere.'}`,
+        title: `Error after every part of the network, against ${band}`,
+        description: `${points.length} places along the network. ${off ? `The error leaves the band at ${off.name}.` : 'The error stays inside the band everywhere.'}`,
       },
       points.map(({ name, rms, noise }) => ({
         label: SHORT.get(name) ?? name.replace('block ', ''),
@@ -148,7 +150,7 @@ function layers(report: LayersReport, prefix: string): string {
       BAND,
     );
     body.push(
-      `<figure>${chart}<figcaption>rms error of the file against the float64 reference (line), the rms noise float32 must be expected to have there (dashed), and ${BAND} times to both sides of it (band). in: embedding; numbers: blocks; norm: pooled features; out: logits.</figcaption></figure>`,
+      `<figure>${chart}<figcaption>rms error of the file against the float64 reference (line), ${band} there (dashed), and ${BAND} times to both sides of it (band). in: embedding; numbers: blocks; norm: pooled features; out: logits.</figcaption></figure>`,
     );
   }
   if (steps.length > 0) {

@@ -9,6 +9,7 @@ import type { ConfigHints } from '../../src/infer-config.js';
 import type { BeitModel } from '../../src/model.js';
 import type { PrecisionName } from '../../src/precision.js';
 import { resolveTask, type Task, type TaskOptions } from '../../src/task.js';
+import { bytesOf, memoryTensor, readFloat32 } from '../../src/tensor.js';
 import { verifyModel } from '../../src/verify/verify.js';
 import { goldenPath } from '../convert/goldens.js';
 import { editOnnx, only, type Node, type OnnxEditor } from '../support/onnx-edit.js';
@@ -482,6 +483,49 @@ describe('lower precisions', () => {
     expect(check.detail).toContain(`not as good as ${precision} should be, but no single step is worse`);
     for (const { units, name } of report.points) expect(units, name).toBeLessThan(4);
     await model.close();
+  });
+
+  // As trained transformers have them: all other inputs of a product then lose most of their eight bits.
+  it.each(['int8', 'q8', 'q4'] as const)('%s: two very large channels are no mistake', async (precision) => {
+    const { model: plain, task } = sound.get('features')!;
+    const tensors = new Map(plain.tensors);
+    const scale = async (name: string, factor: number, channels: (i: number) => boolean): Promise<void> => {
+      const { shape } = plain.tensors.get(name)!;
+      const values = await readFloat32(plain.tensors.get(name)!);
+      const scaled = values.map((value, i) =>
+        channels(i % plain.config.hiddenSize) ? value * factor : value,
+      );
+      tensors.set(name, memoryTensor('F32', shape, bytesOf(scaled)));
+    };
+    const large = (channel: number): boolean => channel === 3 || channel === 17;
+    for (let layer = 0; layer < plain.config.depth; layer++) {
+      const at = `backbone.layers.${layer}.`;
+      for (const name of ['ln1.weight', 'ln1.bias', 'ln2.weight', 'ln2.bias'])
+        await scale(at + name, 200, large);
+      for (const name of ['attn.qkv.weight', 'ffn.layers.0.0.weight']) await scale(at + name, 1 / 200, large);
+    }
+    const model = { ...plain, tensors };
+    const path = exports.fresh();
+    await exportFiles(model, [{ path, precision }], { toolVersion: '0.0.0', task });
+    const { report } = await layersOf(path, model, { task, precision, wrong: true });
+    expect({ matched: report.matched, divergence: report.divergence }).toEqual({ matched: true });
+    expect(Math.max(...report.points.map(({ rms, size }) => rms / size))).toBeGreaterThan(0.1);
+  });
+
+  it('int8: a mistake of a few hundredths of the result', async () => {
+    const { path, model, task } = await make('features', 'int8');
+    const broken = exports.fresh();
+    editOnnx(path, broken, (file) => {
+      const name = 'backbone.layers.1.ffn.layers.1.bias';
+      file.setFloats(
+        name,
+        file.floats(name).map((value, i) => value + (i % 2 === 0 ? 0.1 : -0.1)),
+      );
+    });
+    const { report } = await layersOf(broken, model, { task, precision: 'int8' });
+    await model.close();
+    expect(report.divergence).toMatchObject({ layer: 1, step: 'MLP output' });
+    expect(report.suspects[0].mistake).toContain('ffn.layers.1.bias has other values');
   });
 
   it.each(PRECISIONS)('%s: a mistake is found all the same', async (precision) => {

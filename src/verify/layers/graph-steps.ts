@@ -16,6 +16,7 @@ import { headSteps } from './heads.js';
 import type { Norm } from './norms.js';
 import { attentionSteps } from './steps-attention.js';
 import { embeddingStep } from './steps-embedding.js';
+import { Narrowing } from './narrowing.js';
 import { mlpSteps } from './steps-mlp.js';
 import type { Step, Suspect } from './step.js';
 import { Weights } from './weights.js';
@@ -59,7 +60,7 @@ export class GraphReader {
     /** fetched already */
     private readonly known: ReadonlyMap<string, Float32Array>,
   ) {
-    this.#weights = new Weights(of.model.config, of.model.tensors);
+    this.#weights = new Weights(of.model.config, of.model.tensors, new Narrowing(of.file));
   }
 
   async *steps(place: Place): AsyncGenerator<Step> {

@@ -14,13 +14,13 @@ import { runOracle } from '../oracle.js';
 import type { OracleResult } from '../oracle-types.js';
 import { atPositions } from '../run-task.js';
 import { runOnnx } from '../runtime.js';
-import { bandOf, pointNoise, widened, type Band } from './band.js';
+import { bandOf, inBand, pointNoise, type Band } from './band.js';
 import { fitRows } from './block-case.js';
 import { exposeValues } from './expose.js';
 import { GraphReader, innerRoles, type GraphCase, type GraphFinding, type Place } from './graph-steps.js';
 import type { Part } from './probes-segment.js';
 import { findProbes, type Probes } from './probes.js';
-import { STEP_UNITS_ALLOWED, deviation, findSuspects, type Step, type Suspect } from './step.js';
+import { deviation, findSuspects, type Step, type Suspect } from './step.js';
 
 /**
  * rms error of a block's output against the oracle, in units of the noise expected there, from which on the steps of
@@ -83,10 +83,10 @@ export async function localise(
     options.signal?.throwIfAborted();
     const steps: StepOutcome[] = [];
     for await (const exact of reader.steps(place)) {
-      const step = widened(exact, band, deviation(exact.found, exact.right).size);
+      const step = inBand(exact, band);
       const outcome = judge(step);
       steps.push(outcome);
-      if (outcome.units <= STEP_UNITS_ALLOWED) continue;
+      if (outcome.units <= step.allowed) continue;
       const suspects = await suspectsOf(reader, step);
       return {
         matched: true,

@@ -103,6 +103,11 @@ export function contextNoise(
   return Math.sqrt(peak * v + dot + (driftNoise(of.tokens) * UNIT2 + ROUND) * meanSquare(out));
 }
 
+/** What LayerScale does to an rms. */
+export function scaleOf(gamma: Values | undefined): number {
+  return gamma ? Math.sqrt(meanSquare(gamma)) : 1;
+}
+
 /** Of `x + gamma * branch`. */
 export function joinNoise(branch: Values, gamma: Values | undefined, sum: Values): number {
   const width = gamma?.length ?? 1;

@@ -23,8 +23,10 @@ export interface Step {
   readonly right: Values;
   /** rms error that float32 must be expected to make in this step alone */
   readonly noise: number;
-  /** weights are multiplied in it, which lower precisions keep in fewer bits */
-  readonly product?: true;
+  /** rms error that weights and inputs in fewer bits must be expected to make in this step alone */
+  readonly narrowed?: number;
+  /** rms error from which on it is a mistake, in units of `noise` */
+  readonly allowed?: number;
   mistakes(): Iterable<Mistake>;
 }
 
@@ -54,7 +56,7 @@ export function deviation(found: ArrayLike<number>, right: ArrayLike<number>): D
 
 /**
  * A step's rms error in units of its own expected rms noise from which on it is a mistake. Sound steps stay below 4
- * (docs/decisions/0011-layer-noise.md); an rms over thousands of values has no tail that would need more room.
+ * (docs/decisions/0011-layer-noise-and-reports.md); an rms over thousands of values has no tail that would need more room.
  */
 export const STEP_UNITS_ALLOWED = 12;
 
@@ -70,11 +72,11 @@ export interface Suspect {
 /** A mistake that takes at least this factor off the error, and leaves more than noise, is named as a part of it. */
 const PARTLY = 20;
 /** Slack for explanations: an assumed value in place of an exact one (an epsilon) may leave a little more than noise. */
-const EXPLAINED_UNITS = 2 * STEP_UNITS_ALLOWED;
+const EXPLAINED = 2;
 
 /** The mistakes that explain a step's error, the best first. */
 export async function findSuspects(step: Step): Promise<Suspect[]> {
-  const { found, right, noise } = step;
+  const { found, right, noise, allowed = STEP_UNITS_ALLOWED } = step;
   const before = deviation(found, right).rms;
   const suspects: Suspect[] = [];
   for (const { what, tensors, compute } of step.mistakes()) {
@@ -83,7 +85,7 @@ export async function findSuspects(step: Step): Promise<Suspect[]> {
     const { rms } = deviation(found, assumed);
     // Where the mistake would not change anything it explains nothing.
     if (!(rms < before / 2)) continue;
-    const explainsAll = rms <= EXPLAINED_UNITS * noise;
+    const explainsAll = rms <= EXPLAINED * allowed * noise;
     if (explainsAll || rms < before / PARTLY)
       suspects.push({ mistake: what, tensors, rmsLeft: rms, explainsAll });
   }

@@ -16,7 +16,16 @@ import {
   type Values,
 } from './arithmetic.js';
 import { fitQueries, fitRows, wide, type BlockCase } from './block-case.js';
-import { contextNoise, joinNoise, linearVariances, rmsOf, scoreNoise, softmaxNoise } from './noise-steps.js';
+import { contextLoss, rmsLost } from './narrowing.js';
+import {
+  contextNoise,
+  joinNoise,
+  linearVariances,
+  rmsOf,
+  scaleOf,
+  scoreNoise,
+  softmaxNoise,
+} from './noise-steps.js';
 import { normStep } from './steps-norm.js';
 import { qkvMistakes, scoreMistakes, sum } from './mistakes-attention.js';
 import type { Mistake, Step } from './step.js';
@@ -41,6 +50,7 @@ export function* attentionSteps(of: BlockCase): Generator<Step> {
 
   const qkv = linear(ln1, block.qkv, block.qkvBias, E);
   const variances = linearVariances(ln1, block.qkv, qkv, E);
+  const lost = weights.narrowing?.loss(`${at}attn.qkv.weight`, ln1, block.qkv, E);
   const scale = 1 / Math.sqrt(heads.d);
   const tables = [block.table, block.shared].filter((table) => table !== undefined);
   const bias = tables.length > 0 ? sum(tables.map((table) => positionBias(table, heads))) : undefined;
@@ -59,11 +69,11 @@ export function* attentionSteps(of: BlockCase): Generator<Step> {
     const length = values.scores.length;
     yield {
       name: 'attention scores',
-      product: true,
       tensors: [...qkvTensors, ...tableTensors],
       found: values.scores,
       right: scoresRight,
       noise: scoreNoise(qkv, variances, all, heads, scale),
+      narrowed: lost && scoreNoise(qkv, lost.each, all, heads, scale),
       *mistakes() {
         for (const mistake of scoreMistakes({
           ...of,
@@ -140,11 +150,11 @@ export function* attentionSteps(of: BlockCase): Generator<Step> {
   if (values.context?.length === contextRight.length) {
     yield {
       name: 'attention output',
-      product: true,
       tensors: qkvTensors,
       found: values.context,
       right: contextRight,
       noise,
+      narrowed: lost && contextLoss(probabilities, lost, heads),
       mistakes: contextMistakes,
     };
   }
@@ -152,6 +162,7 @@ export function* attentionSteps(of: BlockCase): Generator<Step> {
   const joined = values.context?.length === contextRight.length ? wide(values.context) : contextRight;
   const projected = linear(joined, block.proj, block.projBias, E);
   const projNoise = rmsOf(linearVariances(joined, block.proj, projected, E));
+  const projLost = rmsLost(weights.narrowing?.loss(`${at}attn.proj.weight`, joined, block.proj, E));
   const projMistakes = function* (): Generator<Mistake> {
     const tensors = [`${at}attn.proj.weight`];
     yield {
@@ -176,11 +187,11 @@ export function* attentionSteps(of: BlockCase): Generator<Step> {
   if (values.projection?.length === projected.length) {
     yield {
       name: 'projection',
-      product: true,
       tensors: [`${at}attn.proj.weight`, `${at}attn.proj.bias`],
       found: values.projection,
       right: projected,
       noise: projNoise,
+      narrowed: projLost,
       mistakes: projMistakes,
     };
   }
@@ -211,14 +222,14 @@ export function* attentionSteps(of: BlockCase): Generator<Step> {
   const normed = fitRows(ln1, branch.length, E, heads.tokens);
   yield {
     name: 'first residual',
-    ...(!values.projection && { product: true as const }),
     tensors: block.gamma1 ? [`${at}gamma_1`] : [],
     found: values.attended,
     right,
     noise: Math.max(
       joinNoise(branch, block.gamma1, right),
-      values.projection ? 0 : projNoise * Math.sqrt(block.gamma1 ? rmsOf(block.gamma1.map((g) => g * g)) : 1),
+      values.projection ? 0 : projNoise * scaleOf(block.gamma1),
     ),
+    narrowed: values.projection ? undefined : projLost && projLost * scaleOf(block.gamma1),
     *mistakes() {
       yield* gammas;
       yield {

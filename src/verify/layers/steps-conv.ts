@@ -59,7 +59,6 @@ async function moduleStep(
     tensors: [`${tensor}.conv.weight`, ...BATCH_NORM_PARTS.map((part) => `${tensor}.bn.${part}`)],
     found: foundAt(output, places),
     right,
-    product: true,
     noise: convNoise(channels * kernel * kernel, matrix, inputSquare, norm, right),
     *mistakes() {
       for (const { what, how, parts } of NORM_MISTAKES)
@@ -161,7 +160,6 @@ export async function classesStep(of: SegmentCase, from: Maps, to: Maps): Promis
     tensors: [`${tensor}.weight`, `${tensor}.bias`],
     found: foundAt(to, places),
     right,
-    product: true,
     noise: convNoise(from.channels, matrix, from.meanSquare, undefined, right),
     *mistakes() {
       yield {

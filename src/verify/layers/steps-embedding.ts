@@ -4,6 +4,7 @@
 import { tokenCount, type BeitConfig } from '../../beit.js';
 import { linear, type Values } from './arithmetic.js';
 import { wide } from './block-case.js';
+import { rmsLost } from './narrowing.js';
 import { linearVariances, rmsOf } from './noise-steps.js';
 import type { Mistake, Step } from './step.js';
 import type { Weights } from './weights.js';
@@ -152,11 +153,11 @@ export async function embeddingStep({
   });
   return {
     name: 'embedding',
-    product: true,
     tensors,
     found,
     right,
     noise: rmsOf(linearVariances(patches, kernel, projected, inputs)),
+    narrowed: rmsLost(weights.narrowing?.loss(tensors[0], patches, kernel, inputs)),
     *mistakes() {
       for (const { what, mean, std } of NORMALISATIONS) {
         yield unfolded(what, { pixel: (value, c) => (value - mean[c % 3]) / std[c % 3] });

@@ -4,7 +4,8 @@
 import { tokenCount } from '../../beit.js';
 import { join, linear, meanRows, pickRows, type Values } from './arithmetic.js';
 import { fitRows, wide, type BlockCase } from './block-case.js';
-import { linearVariances, meanNoise, rmsOf } from './noise-steps.js';
+import { rmsLost } from './narrowing.js';
+import { linearVariances, meanNoise, rmsOf, scaleOf } from './noise-steps.js';
 import { residualMistakes } from './steps-mlp.js';
 import type { Mistake, Step } from './step.js';
 import type { Weights } from './weights.js';
@@ -14,7 +15,7 @@ import type { Weights } from './weights.js';
  * linear layer of the mean), its last block shows no tokens: then this step begins at the MLP's activation.
  */
 export function poolingStep(of: BlockCase, found: Float32Array, mean: boolean): Step | undefined {
-  const { config, images, block, values } = of;
+  const { config, images, block, values, weights } = of;
   const { hiddenSize: E, mlpSize: M } = config;
   const tokens = tokenCount(config);
   const { at } = block;
@@ -30,22 +31,26 @@ export function poolingStep(of: BlockCase, found: Float32Array, mean: boolean): 
 
   const group = rows.length / (images * E);
   const whole = group === tokens;
-  const pool = (of: Values): Values | undefined => {
-    if (mean) return meanRows(of, E, group, whole ? 1 : 0);
-    return group === 1 ? of : pickRows(of, E, group, 0, 1);
+  const pool = (of: Values, width = E): Values => {
+    if (mean) return meanRows(of, width, group, whole ? 1 : 0);
+    return group === 1 ? of : pickRows(of, width, group, 0, 1);
   };
   // The norm before the pooling: tokens pass as they are.
   const passes = found.length === rows.length && group > 1;
   const right = passes ? rows : pool(rows);
-  if (right?.length !== found.length) return undefined;
+  if (right.length !== found.length) return undefined;
   const noise = mean && !passes ? meanNoise(rows, right, group) : 0;
   const carried = branch
-    ? rmsOf(linearVariances(wide(values.activation!), block.fc2, branch, M)) *
-      Math.sqrt(block.gamma2 ? rmsOf(block.gamma2.map((g) => g * g)) : 1)
+    ? rmsOf(linearVariances(wide(values.activation!), block.fc2, branch, M)) * scaleOf(block.gamma2)
     : 0;
+  // fc2 comes after the pooling there.
+  const lost =
+    branch &&
+    rmsLost(
+      weights.narrowing?.loss(`${at}ffn.layers.1.weight`, pool(wide(values.activation!), M), block.fc2, M),
+    );
   return {
     name: 'pooling',
-    ...(branch && { product: true as const }),
     tensors: branch
       ? [`${at}ffn.layers.1.weight`, `${at}ffn.layers.1.bias`, ...(block.gamma2 ? [`${at}gamma_2`] : [])]
       : [],
@@ -56,6 +61,7 @@ export function poolingStep(of: BlockCase, found: Float32Array, mean: boolean): 
       carried,
       2 ** -24 * Math.sqrt(0.18 * (right.reduce((s, v) => s + v * v, 0) / right.length)),
     ),
+    narrowed: lost && lost * scaleOf(block.gamma2),
     *mistakes() {
       if (whole) {
         yield {
@@ -152,8 +158,8 @@ export async function headStep({ weights, images, features, found }: HeadCase): 
     tensors,
     found,
     right,
-    product: true,
     noise: rmsOf(linearVariances(pooled, weight, right, E)),
+    narrowed: rmsLost(weights.narrowing?.loss(tensors[0], pooled, weight, E)),
     *mistakes() {
       yield {
         what: 'the output is a softmax of the logits, not the logits',

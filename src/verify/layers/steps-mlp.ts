@@ -4,7 +4,8 @@
 import { tokenCount } from '../../beit.js';
 import { erf, gelu } from '../erf.js';
 import { join, linear, transpose, type Values } from './arithmetic.js';
-import { activationNoise, joinNoise, linearVariances, rmsOf } from './noise-steps.js';
+import { rmsLost } from './narrowing.js';
+import { activationNoise, joinNoise, linearVariances, rmsOf, scaleOf } from './noise-steps.js';
 import { fitRows, wide, type BlockCase } from './block-case.js';
 import { normStep } from './steps-norm.js';
 import type { Mistake, Step } from './step.js';
@@ -68,11 +69,11 @@ export function* mlpSteps(of: BlockCase): Generator<Step> {
   if (values.activation?.length === right.length) {
     yield {
       name: 'MLP activation',
-      product: true,
       tensors: fc1Tensors,
       found: values.activation,
       right,
       noise: activationNoise(ln2, block.fc1, z, right, E),
+      narrowed: rmsLost(weights.narrowing?.loss(fc1Tensors[0], ln2, block.fc1, E)),
       mistakes: activationMistakes,
     };
   }
@@ -80,6 +81,7 @@ export function* mlpSteps(of: BlockCase): Generator<Step> {
   const activation = values.activation?.length === right.length ? wide(values.activation) : right;
   const mlp = linear(activation, block.fc2, block.fc2Bias, M);
   const mlpNoise = rmsOf(linearVariances(activation, block.fc2, mlp, M));
+  const mlpLost = rmsLost(weights.narrowing?.loss(`${at}ffn.layers.1.weight`, activation, block.fc2, M));
   const fc2Tensors = [`${at}ffn.layers.1.weight`, `${at}ffn.layers.1.bias`];
   const mlpMistakes = function* (): Generator<Mistake> {
     yield {
@@ -109,11 +111,11 @@ export function* mlpSteps(of: BlockCase): Generator<Step> {
   if (values.mlp && shown) {
     yield {
       name: 'MLP output',
-      product: true,
       tensors: fc2Tensors,
       found: values.mlp,
       right: mlp,
       noise: mlpNoise,
+      narrowed: mlpLost,
       mistakes: mlpMistakes,
     };
   }
@@ -122,14 +124,11 @@ export function* mlpSteps(of: BlockCase): Generator<Step> {
   const output = join(attended, branch, block.gamma2, E);
   yield {
     name: 'second residual',
-    ...(!shown && { product: true as const }),
     tensors: block.gamma2 ? [`${at}gamma_2`] : [],
     found: values.output,
     right: output,
-    noise: Math.max(
-      joinNoise(branch, block.gamma2, output),
-      shown ? 0 : mlpNoise * Math.sqrt(block.gamma2 ? rmsOf(block.gamma2.map((g) => g * g)) : 1),
-    ),
+    noise: Math.max(joinNoise(branch, block.gamma2, output), shown ? 0 : mlpNoise * scaleOf(block.gamma2)),
+    narrowed: shown ? undefined : mlpLost && mlpLost * scaleOf(block.gamma2),
     *mistakes() {
       yield* residualMistakes(of, { attended, ln2, branch });
       if (!shown) yield* carried(mlpMistakes(), (rows) => join(attended, rows, block.gamma2, E));

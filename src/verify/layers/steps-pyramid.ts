@@ -75,7 +75,6 @@ export async function grownStep(
     tensors: [`${tensor}.weight`, `${tensor}.bias`],
     found: foundAt(to, places),
     right,
-    product: true,
     noise: convNoise(from.channels, kernel, from.meanSquare, undefined, right),
     *mistakes() {
       const names = [`${tensor}.weight`];

@@ -5,6 +5,7 @@ import { tokenCount, type BeitConfig } from '../../beit.js';
 import type { OutType } from '../../task.js';
 import { linear, meanRows, softmax, transpose, type Values } from './arithmetic.js';
 import { fitRows, wide } from './block-case.js';
+import { rmsLost } from './narrowing.js';
 import { carriedNoise, linearVariances, meanNoise, rmsOf } from './noise-steps.js';
 import type { Mistake, Step } from './step.js';
 import type { Weights } from './weights.js';
@@ -216,8 +217,8 @@ export async function wordsStep({
     tensors,
     found,
     right,
-    product: true,
     noise: rmsOf(linearVariances(patches, weight, right, E)),
+    narrowed: rmsLost(weights.narrowing?.loss(tensors[0], patches, weight, E)),
     *mistakes() {
       const make = (what: string, names: readonly string[], compute: () => Values): Mistake => ({
         what,

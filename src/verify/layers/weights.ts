@@ -5,6 +5,7 @@ import type { BeitConfig } from '../../beit.js';
 import { readFloat64, type StateDict } from '../../tensor.js';
 import { readBlockVectors, readOptional, type BlockVectors } from '../oracle-vectors.js';
 import type { Values } from './arithmetic.js';
+import type { Narrowing } from './narrowing.js';
 
 export interface BlockWeights extends BlockVectors {
   /** of the block's names: `backbone.layers.3.` */
@@ -22,6 +23,8 @@ export class Weights {
   constructor(
     readonly config: BeitConfig,
     readonly tensors: StateDict,
+    /** of a file that has weights in fewer bits */
+    readonly narrowing?: Narrowing,
   ) {}
 
   /** `backbone.layers.3.` */

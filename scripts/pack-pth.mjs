@@ -1,6 +1,6 @@
 /**
  * Pack a folder of small checkpoints into one brotli file: they hold the same weights over and over, so that 2.2 MB
- * become 0.15 MB. `node scripts/pack-pth.mjs <folder> <file>`; tests/convert/pth-goldens.ts reads it.
+ * become 0.15 MB. `node scripts/pack-pth.mjs <folder> <file>`; tests/support/pack.ts reads it.
  *
  * Content: a line of JSON, `[[name, bytes, sha256], …]`, then the files one after another.
  */

@@ -147,6 +147,8 @@ export interface LayersReport {
   readonly reason?: string;
   /** lower ones than float32: noise is what this precision must be expected to have */
   readonly precision?: string;
+  /** one sentence about steps that are inside a node, where nobody can see them */
+  readonly hidden?: string;
   /** from the embedding to the logits */
   readonly points: readonly LayerPoint[];
   /** the first step that disagrees with its own inputs; absent: none does */

@@ -1,8 +1,7 @@
 /** Reading `fixtures/pth.br`: PyTorch files that PyTorch wrote. See fixtures/PROVENANCE.md, scripts/pack-pth.mjs. */
-import { createHash } from 'node:crypto';
-import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { brotliDecompressSync } from 'node:zlib';
+import { readPack } from '../support/pack.js';
 
 export interface ManifestRow {
   readonly file: string;
@@ -19,19 +18,7 @@ let unpacked: ReadonlyMap<string, Buffer> | undefined;
 
 /** Every file of the pack by its name; each is what its sha256 says. */
 export function pthFiles(): ReadonlyMap<string, Buffer> {
-  if (unpacked) return unpacked;
-  const packed = brotliDecompressSync(readFileSync(new URL('../../fixtures/pth.br', import.meta.url)));
-  const line = packed.indexOf('\n');
-  const index = JSON.parse(packed.toString('utf8', 0, line)) as [string, number, string][];
-  const files = new Map<string, Buffer>();
-  let at = line + 1;
-  for (const [name, size, sha256] of index) {
-    const bytes = packed.subarray(at, at + size);
-    if (createHash('sha256').update(bytes).digest('hex') !== sha256) throw new Error(`${name} is damaged`);
-    files.set(name, bytes);
-    at += size;
-  }
-  return (unpacked = files);
+  return (unpacked ??= readPack(new URL('../../fixtures/pth.br', import.meta.url)));
 }
 
 export function pthManifest(): ReadonlyMap<string, ManifestRow> {

@@ -7,6 +7,7 @@ import { tokenCount, type BeitConfig } from '../../beit.js';
 import { listNames, printable } from '../../errors.js';
 import type { BeitModel } from '../../model.js';
 import { CHUNK_BYTES, asFloat32, byteLength, readFloat32, type Tensor } from '../../tensor.js';
+import { unfused } from '../layers/unfused.js';
 import type { OnnxFile, OnnxInitializer, OnnxPort } from '../onnx-file.js';
 import type { Check } from '../report.js';
 import { approximationFindings, epsilonFindings, flowFindings } from './structure.js';
@@ -66,11 +67,12 @@ function describe(ports: readonly OnnxPort[]): string {
 
 export function checkForeignStructure(file: OnnxFile, config: BeitConfig): { check: Check; ends?: Ends } {
   const ends = findEnds(file, config);
+  const read = unfused(file);
   const findings = [
     ...(typeof ends === 'string' ? [ends] : []),
     ...flowFindings(file),
-    ...epsilonFindings(file, config),
-    ...approximationFindings(file),
+    ...epsilonFindings(read, config),
+    ...approximationFindings(read),
   ];
   const { name, version } = file.producer;
   const by = printable([name || 'another tool', version].join(' ').trim());

@@ -99,13 +99,14 @@ async function mixedImages(
 }
 
 function checkOf(report: LayersReport, blocks: number, { wrong, unexplained }: LayersOptions): Check {
-  const { matched, reason, points, divergence, steps, suspects, precision } = report;
+  const { matched, reason, points, divergence, steps, suspects, precision, hidden } = report;
   if (!matched) {
     const detail = `not run: ${reason}`;
     // A graph that nobody can read step by step may still give the right outputs.
     if (!wrong) return { name: 'layers', passed: true, notApplicable: true, detail, findings: [] };
     return { name: 'layers', passed: false, notRun: true, detail, findings: [] };
   }
+  const seen = hidden === undefined ? [] : [hidden];
   if (!divergence) {
     const worst = points.reduce((a, b) => (b.units > a.units ? b : a));
     const detail = precision
@@ -114,12 +115,17 @@ function checkOf(report: LayersReport, blocks: number, { wrong, unexplained }: L
     const [extra] = unexplained;
     if (!wrong) {
       const untouched = extra === undefined ? '' : `; no step is touched by this: ${extra}`;
-      return { name: 'layers', passed: true, detail: detail + untouched, findings: [] };
+      return { name: 'layers', passed: true, detail: detail + untouched, findings: seen };
     }
     const unexplainedError = precision
       ? `the outputs are not as good as ${precision} should be, but no single step is worse than its form explains: ${mostLost(points)}`
       : 'the outputs are wrong, but every step agrees with its own inputs';
-    return { name: 'layers', passed: false, detail: unexplainedError, findings: [unexplainedError, detail] };
+    return {
+      name: 'layers',
+      passed: false,
+      detail: unexplainedError,
+      findings: [unexplainedError, detail, ...seen],
+    };
   }
   const where =
     divergence.layer === undefined ? divergence.step : `layer ${divergence.layer}, ${divergence.step}`;
@@ -150,6 +156,7 @@ function checkOf(report: LayersReport, blocks: number, { wrong, unexplained }: L
       : suspect.tensors.length > 0
         ? [`tensors involved: ${suspect.tensors.join(', ')}`]
         : []),
+    ...seen,
   ];
   return { name: 'layers', passed: false, detail, findings };
 }

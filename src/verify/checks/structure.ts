@@ -227,7 +227,7 @@ export function flowFindings({ inputs, outputs, initializers, nodes }: OnnxFile)
 }
 
 /** Norms whose epsilon is not the config's, whoever wrote the file. */
-export function epsilonFindings(file: OnnxFile, config: BeitConfig): string[] {
+export function epsilonFindings(file: Pick<OnnxFile, 'nodes'>, config: BeitConfig): string[] {
   const findings: string[] = [];
   const wanted = Math.fround(config.layerNormEps);
   const byEpsilon = new Map<number, string[]>();
@@ -247,7 +247,7 @@ export function epsilonFindings(file: OnnxFile, config: BeitConfig): string[] {
   return findings;
 }
 
-function approximateGelus({ nodes }: OnnxFile): OnnxNode[] {
+function approximateGelus({ nodes }: Pick<OnnxFile, 'nodes'>): OnnxNode[] {
   return nodes.filter((node) => {
     const attribute = node.attributes.get('approximate');
     return node.type === 'Gelu' && attribute?.kind === 'string' && attribute.value !== 'none';
@@ -255,7 +255,7 @@ function approximateGelus({ nodes }: OnnxFile): OnnxNode[] {
 }
 
 /** BEiT's activation is x/2 (1 + erf(x/sqrt 2)); the tanh form is another function. */
-export function approximationFindings(file: OnnxFile): string[] {
+export function approximationFindings(file: Pick<OnnxFile, 'nodes'>): string[] {
   const findings: string[] = [];
   const approximate = approximateGelus(file);
   const tanh = file.nodes.filter(({ type }) => type === 'Tanh');

@@ -1,9 +1,9 @@
 /**
  * A temporary copy of a model whose inner values are outputs. The shipped file is not touched.
  *
- * The copy is the file's own bytes and a few more: a second `graph` field that holds nothing but outputs. Protobuf
- * merges an embedded message that occurs twice, so the graph gets these outputs, and nothing has to be rewritten,
- * whatever the file's size.
+ * The copy is the file's own bytes and a few more: a second `graph` field that holds nothing but outputs, and additions
+ * that a fused node keeps to itself. Protobuf merges an embedded message that occurs twice, so the graph gets these
+ * outputs and nodes, and nothing has to be rewritten, whatever the file's size.
  *
  * @see https://protobuf.dev/programming-guides/encoding/#last-one-wins
  */
@@ -12,11 +12,16 @@ import { appendFile, chmod, copyFile, link, mkdtemp, rm } from 'node:fs/promises
 import { tmpdir } from 'node:os';
 import { basename, dirname, join } from 'node:path';
 import { EnvironmentError, printable } from '../../errors.js';
+import { sumsFor, type Sums } from './unfused.js';
 
-/** ModelProto.graph, GraphProto.output, ValueInfoProto.name: field number * 8 + wire type 2. */
+/** ModelProto.graph, GraphProto.node and output, ValueInfoProto.name, NodeProto: field number * 8 + wire type 2. */
 const GRAPH = 7 * 8 + 2;
+const NODE = 1 * 8 + 2;
 const OUTPUT = 12 * 8 + 2;
 const NAME = 1 * 8 + 2;
+const NODE_INPUT = 1 * 8 + 2;
+const NODE_OUTPUT = 2 * 8 + 2;
+const NODE_TYPE = 4 * 8 + 2;
 
 export interface Exposed {
   readonly path: string;
@@ -25,9 +30,20 @@ export interface Exposed {
 }
 
 /** @param values names of values that become outputs, besides those the model has */
-export function outputsMessage(values: readonly string[]): Uint8Array {
-  const outputs = values.map((value) => embedded(OUTPUT, embedded(NAME, Buffer.from(value, 'utf8'))));
-  return embedded(GRAPH, Buffer.concat(outputs));
+export function outputsMessage(values: readonly string[], sums: Sums = new Map()): Uint8Array {
+  const text = (key: number, value: string): Buffer => embedded(key, Buffer.from(value, 'utf8'));
+  const nodes = [...sumsFor(values, sums)].map(([sum, operands]) =>
+    embedded(
+      NODE,
+      Buffer.concat([
+        ...operands.map((name) => text(NODE_INPUT, name)),
+        text(NODE_OUTPUT, sum),
+        text(NODE_TYPE, 'Add'),
+      ]),
+    ),
+  );
+  const outputs = values.map((value) => embedded(OUTPUT, text(NAME, value)));
+  return embedded(GRAPH, Buffer.concat([...nodes, ...outputs]));
 }
 
 function embedded(key: number, content: Uint8Array): Buffer {
@@ -46,6 +62,7 @@ export async function exposeValues(
   path: string,
   values: readonly string[],
   dataFiles: readonly string[],
+  sums: Sums = new Map(),
 ): Promise<Exposed> {
   // Beside the model: the data files are linked, not copied, which needs the same file system.
   const place =
@@ -62,7 +79,7 @@ export async function exposeValues(
     // A clone where the file system has them: no bytes are copied.
     await copyFile(path, copy, constants.COPYFILE_FICLONE);
     await chmod(copy, 0o600);
-    await appendFile(copy, outputsMessage(values));
+    await appendFile(copy, outputsMessage(values, sums));
     for (const name of dataFiles) await link(join(dirname(path), name), join(folder, name));
     return { path: copy, close };
   } catch (cause) {

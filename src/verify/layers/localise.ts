@@ -17,6 +17,7 @@ import { runOnnx } from '../runtime.js';
 import { bandOf, inBand, pointNoise, type Band } from './band.js';
 import { fitRows } from './block-case.js';
 import { exposeValues } from './expose.js';
+import { fusedAttention } from './fused.js';
 import { GraphReader, innerRoles, type GraphCase, type GraphFinding, type Place } from './graph-steps.js';
 import type { Part } from './probes-segment.js';
 import { findProbes, type Probes } from './probes.js';
@@ -78,7 +79,13 @@ export async function localise(
   const points = await comparePoints(of, values, oracle, band);
   const order = suspectOrder(of, points);
   const reader = new GraphReader(of, (names) => fetchValues(of, names), values);
-  const precision = options.precision === 'fp32' ? {} : { precision: options.precision };
+  const hidden = fusedAttention([...probes.blocks, ...(probes.second?.blocks ?? [])]);
+  const common = {
+    matched: true,
+    ...(options.precision !== 'fp32' && { precision: options.precision }),
+    ...(hidden !== undefined && { hidden }),
+    points,
+  };
   for (const place of order) {
     options.signal?.throwIfAborted();
     const steps: StepOutcome[] = [];
@@ -89,9 +96,7 @@ export async function localise(
       if (outcome.units <= step.allowed) continue;
       const suspects = await suspectsOf(reader, step);
       return {
-        matched: true,
-        ...precision,
-        points,
+        ...common,
         divergence: at(place, { step: step.name, tensors: step.tensors }),
         steps,
         suspects,
@@ -100,7 +105,7 @@ export async function localise(
     const shown = reader.finding(place);
     if (shown) {
       const divergence = at(place, shown);
-      return { matched: true, ...precision, points, divergence, steps, suspects: [asSuspect(shown)] };
+      return { ...common, divergence, steps, suspects: [asSuspect(shown)] };
     }
   }
   // Some mistakes are below the noise on these inputs and above it on others.
@@ -108,21 +113,19 @@ export async function localise(
     const shown = reader.finding(place);
     if (shown) {
       const divergence = at(place, shown);
-      return { matched: true, ...precision, points, divergence, steps: [], suspects: [asSuspect(shown)] };
+      return { ...common, divergence, steps: [], suspects: [asSuspect(shown)] };
     }
   }
   const altered = options.altered ? await reader.alteredTensors({ tensors: [...model.tensors.keys()] }) : [];
   const [first] = altered.map(({ tensors: [name] }) => placeOf(name)).sort((a, b) => a.order - b.order);
   if (first)
     return {
-      matched: true,
-      ...precision,
-      points,
+      ...common,
       divergence: { ...first.where, tensors: altered.flatMap(({ tensors }) => tensors), unseen: true },
       steps: [],
       suspects: altered.slice(0, MOST_ALTERED),
     };
-  return { matched: true, ...precision, points, steps: [], suspects: [] };
+  return { ...common, steps: [], suspects: [] };
 }
 
 const MOST_ALTERED = 8;
@@ -224,6 +227,7 @@ async function fetchValues(of: GraphCase, names: readonly string[]): Promise<Map
     path,
     wanted.filter((name) => !own.has(name)),
     file.dataFiles.map(({ name }) => basename(name)),
+    probes.sums,
   );
   try {
     for (let at = 0; at < wanted.length; at += perRun) {

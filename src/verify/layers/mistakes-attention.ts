@@ -18,12 +18,17 @@ export function sum(all: readonly Values[]): Values {
   return all.reduce((total, each) => total.map((value, i) => value + each[i]));
 }
 
-/** Mistakes in how q, k and v come from LN1's output; the same for scores and for the average of v. */
+/**
+ * Mistakes in how q, k and v come from LN1's output; the same for scores and for the average of v.
+ *
+ * @param keys with a bias on k, which adds the same to all scores of a query: behind a softmax nobody sees it
+ */
 export function* qkvMistakes(
   { config, block }: BlockCase,
   ln1: Values,
   tensors: readonly string[],
   then: (qkv: Values) => Values,
+  keys = true,
 ): Generator<Mistake> {
   const { hiddenSize: E } = config;
   const bias = block.qkvBias;
@@ -64,10 +69,12 @@ export function* qkvMistakes(
   yield made('the biases of q and v are missing', block.qkv, undefined, names);
   yield made("q's bias is missing", block.qkv, joinBias(zero, k, v), names);
   yield made("v's bias is missing", block.qkv, joinBias(q, k, zero), names);
-  yield made("v's bias is put on k", block.qkv, joinBias(q, v, k), names);
-  yield made("v's bias is put on k as well", block.qkv, joinBias(q, v, v), names);
-  yield made("q's bias is put on k", block.qkv, joinBias(k, q, v), names);
-  yield made("q's bias is put on k as well", block.qkv, joinBias(q, q, v), names);
+  if (keys) {
+    yield made("v's bias is put on k", block.qkv, joinBias(q, v, k), names);
+    yield made("v's bias is put on k as well", block.qkv, joinBias(q, v, v), names);
+    yield made("q's bias is put on k", block.qkv, joinBias(k, q, v), names);
+    yield made("q's bias is put on k as well", block.qkv, joinBias(q, q, v), names);
+  }
   yield made("q's and v's biases are swapped", block.qkv, joinBias(v, k, q), names);
 }
 
@@ -83,7 +90,8 @@ interface ScoreCase extends BlockCase {
   readonly tableTensors: readonly string[];
 }
 
-export function* scoreMistakes(of: ScoreCase): Generator<Mistake> {
+/** @param rows with those in the rows of qkv, which change what is averaged as well */
+export function* scoreMistakes(of: ScoreCase, rows = true): Generator<Mistake> {
   const { config, block, weights, heads, ln1, qkv, scale, bias, tables, at, qkvTensors, tableTensors } = of;
   const matrix = qkvTensors.slice(0, 1);
   const make = (what: string, options: Partial<Parameters<typeof scores>[2]>, from = qkv): Mistake => ({
@@ -103,7 +111,7 @@ export function* scoreMistakes(of: ScoreCase): Generator<Mistake> {
   yield make('the columns of qkv are taken head by head (q, k, v of a head side by side)', {
     order: BY_HEAD_ORDER,
   });
-  yield* qkvMistakes(of, ln1, qkvTensors, (from) => scores(from, heads, { scale, bias }));
+  if (rows) yield* qkvMistakes(of, ln1, qkvTensors, (from) => scores(from, heads, { scale, bias }));
 
   // What the position tables do is added to the products: those are computed once.
   if (!bias) return;

@@ -108,6 +108,22 @@ export function scaleOf(gamma: Values | undefined): number {
   return gamma ? Math.sqrt(meanSquare(gamma)) : 1;
 }
 
+/** What scores and probabilities that nobody sees add to the average of v. */
+export function hiddenNoise(
+  scores: Values,
+  probabilities: Values,
+  qkv: Values,
+  variances: Values,
+  of: Heads,
+  scale: number,
+): number {
+  const width = of.heads * of.d;
+  const v = rmsOf(columnSquares(qkv, 3 * width).subarray(2 * width));
+  const peak = meanSquare(probabilities) * of.tokens;
+  const before = scoreNoise(qkv, variances, scores, of, scale) * Math.sqrt(peak);
+  return Math.hypot(before, softmaxNoise(scores, probabilities, of.tokens) * Math.sqrt(of.tokens)) * v;
+}
+
 /** Of `x + gamma * branch`. */
 export function joinNoise(branch: Values, gamma: Values | undefined, sum: Values): number {
   const width = gamma?.length ?? 1;

@@ -6,9 +6,10 @@ import type { BeitConfig } from '../../beit.js';
 import { taskOutputs, taskParts, type Task } from '../../task.js';
 import type { OnnxFile } from '../onnx-file.js';
 import { Flow } from './flow.js';
-import { fusedBlocks } from './fused.js';
+import { ATTENTION, fusedBlocks, qualified } from './fused.js';
 import { findNorms, type Norm } from './norms.js';
 import { segmentProbes, type SegmentProbes } from './probes-segment.js';
+import { unfused, type Sums } from './unfused.js';
 
 /** Names of values in the graph; what the exporter fused away or wrote otherwise is absent. */
 export interface BlockProbes {
@@ -18,6 +19,8 @@ export interface BlockProbes {
   /** before and after the Softmax */
   readonly scores?: string;
   readonly probabilities?: string;
+  /** the operator that keeps both to itself */
+  readonly attention?: string;
   /** attention's output, heads joined, before the projection */
   readonly context?: string;
   /** after proj and its bias, before LayerScale */
@@ -44,6 +47,8 @@ export interface Probes {
   readonly segment?: SegmentProbes;
   /** the graph's outputs, in the order of the task's */
   readonly outputs: readonly string[];
+  /** values among these that are inside a node of the file */
+  readonly sums: Sums;
 }
 
 /** @returns one sentence why not, where the graph is none of ours to read */
@@ -58,7 +63,8 @@ export function findProbes(file: OnnxFile, config: BeitConfig, task: Task, pixel
   const outputs = file.outputs.map(({ name }) => name);
   if (outputs.length !== wanted.length)
     return `the graph has ${outputs.length} outputs; this task has ${wanted.length}`;
-  const flow = new Flow(file);
+  const { nodes, sums } = unfused(file);
+  const flow = new Flow({ ...file, nodes });
   const parts = taskParts(config, task);
   const norms = findNorms(flow);
   if (norms.length !== parts.layerNorms) {
@@ -85,6 +91,7 @@ export function findProbes(file: OnnxFile, config: BeitConfig, task: Task, pixel
     }),
     ...(segment && { segment }),
     outputs: wanted.every((name) => outputs.includes(name)) ? wanted : outputs,
+    sums,
   };
 }
 
@@ -97,6 +104,7 @@ function blockProbes(
 ): BlockProbes {
   const between = flow.nodes.slice(ln1.index, ln2.index);
   const softmax = between.find(({ type }) => type === 'Softmax');
+  const fused = softmax ? undefined : between.find(({ type }) => ATTENTION.has(type));
   const attention = branch(flow, residual(flow, flow.root(ln2.input), ln1.input) ?? '');
   const output = followed ? next?.input : lastOutput(flow, ln2, next);
   const joined = output ?? (next && flow.root(next.input));
@@ -105,6 +113,7 @@ function blockProbes(
     input: ln1.input,
     ln1,
     ...(softmax && { scores: softmax.inputs[0], probabilities: softmax.outputs[0] }),
+    ...(fused && { attention: qualified(fused) }),
     ...(attention.linear !== undefined && { projection: attention.linear }),
     ...(attention.into !== undefined && { context: attention.into }),
     attended: ln2.input,
@@ -137,7 +146,7 @@ function branch(flow: Flow, end: string): { linear?: string; into?: string } {
   return into === undefined ? { linear } : { linear, into };
 }
 
-const PRODUCTS: ReadonlySet<string> = new Set(['MatMul', 'Gemm', 'MatMulNBits']);
+const PRODUCTS: ReadonlySet<string> = new Set(['MatMul', 'FusedMatMul', 'Gemm', 'MatMulNBits']);
 
 /** What a matrix product multiplies, also where both sides are integers and the sum is scaled afterwards. */
 function multiplied(flow: Flow, product: string): string | undefined {

@@ -12,15 +12,19 @@ import {
   scores,
   softmax,
   transpose,
+  type ColumnOrder,
   type Heads,
+  type Part,
   type Values,
 } from './arithmetic.js';
 import { fitQueries, fitRows, wide, type BlockCase } from './block-case.js';
 import { contextLoss, rmsLost } from './narrowing.js';
 import {
   contextNoise,
+  hiddenNoise,
   joinNoise,
   linearVariances,
+  meanSquare,
   rmsOf,
   scaleOf,
   scoreNoise,
@@ -29,6 +33,14 @@ import {
 import { normStep } from './steps-norm.js';
 import { qkvMistakes, scoreMistakes, sum } from './mistakes-attention.js';
 import type { Mistake, Step } from './step.js';
+
+/** But the right one, and q and k exchanged. */
+const ORDERS: readonly (readonly [Part, Part, Part])[] = [
+  ['q', 'v', 'k'],
+  ['v', 'k', 'q'],
+  ['k', 'v', 'q'],
+  ['v', 'q', 'k'],
+];
 
 /** Steps of the attention half in their order, as far as the file shows them. */
 export function* attentionSteps(of: BlockCase): Generator<Step> {
@@ -64,6 +76,8 @@ export function* attentionSteps(of: BlockCase): Generator<Step> {
     ...(block.table ? [`${at}attn.relative_position_bias_table`] : []),
     ...(block.shared ? ['backbone.rel_pos_bias.relative_position_bias_table'] : []),
   ];
+  const ofScores = (rows: boolean): Iterable<Mistake> =>
+    scoreMistakes({ ...of, heads, ln1, qkv, scale, bias, tables, at, qkvTensors, tableTensors }, rows);
   const scoresRight = values.scores && fitQueries(all, values.scores.length, heads.tokens);
   if (values.scores && scoresRight) {
     const length = values.scores.length;
@@ -75,18 +89,7 @@ export function* attentionSteps(of: BlockCase): Generator<Step> {
       noise: scoreNoise(qkv, variances, all, heads, scale),
       narrowed: lost && scoreNoise(qkv, lost.each, all, heads, scale),
       *mistakes() {
-        for (const mistake of scoreMistakes({
-          ...of,
-          heads,
-          ln1,
-          qkv,
-          scale,
-          bias,
-          tables,
-          at,
-          qkvTensors,
-          tableTensors,
-        })) {
+        for (const mistake of ofScores(true)) {
           yield {
             ...mistake,
             compute: async () => fitQueries((await mistake.compute())!, length, heads.tokens),
@@ -124,14 +127,38 @@ export function* attentionSteps(of: BlockCase): Generator<Step> {
   const probabilities = values.probabilities ? wide(values.probabilities) : softmax(all, heads.tokens);
   const mixed = (p: Values, from: Values, options?: Parameters<typeof context>[3]): Values =>
     p.length === all.length ? context(p, from, heads, options) : classContext(p, from, heads, options);
+  const attention = (
+    from: Values,
+    {
+      value,
+      order,
+      ...other
+    }: Partial<Record<'query' | 'key' | 'value', Part>> & { order?: ColumnOrder } = {},
+  ): Values =>
+    mixed(softmax(scores(from, heads, { scale, bias, order, ...other }), heads.tokens), from, {
+      value,
+      order,
+    });
   const contextRight = mixed(probabilities, qkv);
   const missingSoftmax: Mistake = {
     what: 'there is no softmax',
     tensors: [],
     compute: () => mixed(all, qkv),
   };
+  // Where one node does all of attention, its output is the first that shows what is wrong with the scores.
+  const unseen = !values.scores && !values.probabilities;
   const contextMistakes = function* (): Generator<Mistake> {
-    if (!values.probabilities) yield missingSoftmax;
+    if (unseen) {
+      yield missingSoftmax;
+      yield* lifted(ofScores(false), (other) => mixed(softmax(other, heads.tokens), qkv));
+      for (const [query, key, value] of ORDERS) {
+        yield {
+          what: `q, k and v are taken in the order ${query} | ${key} | ${value}`,
+          tensors: qkvTensors,
+          compute: () => attention(qkv, { query, key, value }),
+        };
+      }
+    }
     const other = (what: string, options: Parameters<typeof context>[3], from = qkv): Mistake => ({
       what,
       tensors: qkvTensors,
@@ -141,12 +168,26 @@ export function* attentionSteps(of: BlockCase): Generator<Step> {
     yield other('q is averaged instead of v', { value: 'q' });
     yield other('the probabilities are used along their columns (transposed)', { turned: true });
     yield other('the heads are joined without moving them beside their tokens first', { unmoved: true });
-    yield other('the columns of qkv are taken head by head (q, k, v of a head side by side)', {
-      order: BY_HEAD_ORDER,
-    });
-    yield* qkvMistakes(of, ln1, qkvTensors, (from) => mixed(probabilities, from));
+    yield {
+      what: 'the columns of qkv are taken head by head (q, k, v of a head side by side)',
+      tensors: qkvTensors,
+      compute: () =>
+        unseen
+          ? attention(qkv, { order: BY_HEAD_ORDER })
+          : mixed(probabilities, qkv, { order: BY_HEAD_ORDER }),
+    };
+    yield* qkvMistakes(
+      of,
+      ln1,
+      qkvTensors,
+      (from) => (unseen ? attention(from) : mixed(probabilities, from)),
+      !unseen,
+    );
   };
-  const noise = contextNoise(probabilities, qkv, variances, contextRight, heads);
+  const noise = Math.hypot(
+    contextNoise(probabilities, qkv, variances, contextRight, heads),
+    unseen ? hiddenNoise(all, probabilities, qkv, variances, heads, scale) : 0,
+  );
   if (values.context?.length === contextRight.length) {
     yield {
       name: 'attention output',
@@ -159,9 +200,13 @@ export function* attentionSteps(of: BlockCase): Generator<Step> {
     };
   }
 
-  const joined = values.context?.length === contextRight.length ? wide(values.context) : contextRight;
+  const shown = values.context?.length === contextRight.length;
+  const joined = shown ? wide(values.context) : contextRight;
   const projected = linear(joined, block.proj, block.projBias, E);
-  const projNoise = rmsOf(linearVariances(joined, block.proj, projected, E));
+  const projNoise = Math.hypot(
+    rmsOf(linearVariances(joined, block.proj, projected, E)),
+    shown ? 0 : noise * Math.sqrt(meanSquare(block.proj) * E),
+  );
   const projLost = rmsLost(weights.narrowing?.loss(`${at}attn.proj.weight`, joined, block.proj, E));
   const projMistakes = function* (): Generator<Mistake> {
     const tensors = [`${at}attn.proj.weight`];
@@ -183,6 +228,7 @@ export function* attentionSteps(of: BlockCase): Generator<Step> {
         compute: async () => linear(joined, await read(), block.projBias, E),
       };
     }
+    if (!shown) yield* lifted(contextMistakes(), (rows) => linear(rows, block.proj, block.projBias, E));
   };
   if (values.projection?.length === projected.length) {
     yield {

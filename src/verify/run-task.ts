@@ -6,6 +6,7 @@ import { complexity } from '../beit.js';
 import type { BeitModel } from '../model.js';
 import type { Task } from '../task.js';
 import { MASK_INPUT, taskOutputs } from '../task.js';
+import type { Ends } from './checks/foreign-task.js';
 import type { OutputPair } from './checks/outputs.js';
 import { expectOutputs } from './expected.js';
 import { xoshiro128 } from './inputs.js';
@@ -28,7 +29,7 @@ export async function runTask(
   model: BeitModel,
   task: Task,
   inputs: readonly Input[],
-  options: RunOptions & { readonly batch?: number },
+  options: RunOptions & { readonly ends?: Ends },
 ): Promise<{ pairs: OutputPair[]; version: string }> {
   const { config } = model;
   const patches = config.window[0] * config.window[1];
@@ -38,7 +39,8 @@ export async function runTask(
       : undefined;
   const shape = [config.channels, ...config.imageSize];
   const small = complexity(config).flops < SMALL_MODEL_FLOPS;
-  const wanted = options.batch ?? (small ? Math.min(inputs.length, 4) : 1);
+  const { ends } = options;
+  const wanted = ends?.batch ?? (small ? Math.min(inputs.length, 4) : 1);
   // A fixed batch may need more images than there are inputs: the first ones again.
   const rows = [...inputs.keys()];
   while (rows.length % wanted !== 0) rows.push(rows.length % inputs.length);
@@ -46,17 +48,25 @@ export async function runTask(
   const ran = await runOnnx(path, {
     inputs: stacked,
     shape,
+    inputName: ends?.input,
     batch: wanted,
     ...(masks && {
-      masks: { name: MASK_INPUT, data: Buffer.concat(rows.map((row) => masks[row])), shape: [patches] },
+      masks: {
+        name: ends?.mask ?? MASK_INPUT,
+        data: Buffer.concat(rows.map((row) => masks[row])),
+        shape: [patches],
+      },
     }),
     threads: options.threads,
     signal: options.signal,
     onProgress: options.onProgress,
   });
   const ports = taskOutputs(config, task);
+  const written = new Map(
+    ports.map(({ name }, i) => [name, ran.outputs.get(ends?.outputs?.[i] ?? name)] as const),
+  );
   for (const { name, shape: own } of ports) {
-    const dims = ran.outputs.get(name)?.dims;
+    const dims = written.get(name)?.dims;
     if (String(dims) !== String([rows.length, ...own])) {
       throw new RuntimeRefusal(
         `${basename(path)} gives ${name} [${dims?.join(', ') ?? ''}] for ${rows.length} images; needed is [${[rows.length, ...own].join(', ')}]`,
@@ -87,7 +97,7 @@ export async function runTask(
     for (const { name, values, shape: own, noise, positions } of expected) {
       const part = parts.get(name)!;
       const size = own.reduce((product, side) => product * side, 1);
-      const all = ran.outputs.get(name)!.data.subarray(i * size, (i + 1) * size);
+      const all = written.get(name)!.data.subarray(i * size, (i + 1) * size);
       part.written.push(positions ? atPositions(all, own, positions) : (all as unknown as number[]));
       part.oracle.push(values);
       part.noise = Math.max(part.noise, noise);

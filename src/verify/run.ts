@@ -6,7 +6,7 @@ import { complexity } from '../beit.js';
 import { ShapeError, UsageError } from '../errors.js';
 import type { BeitModel } from '../model.js';
 import type { OnProgress } from '../progress.js';
-import type { Ends } from './checks/foreign.js';
+import type { Ends } from './checks/foreign-task.js';
 import { sampleInput } from './inputs.js';
 import { runOracle } from './oracle.js';
 import { RuntimeRefusal, runOnnx } from './runtime.js';

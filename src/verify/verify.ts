@@ -14,8 +14,8 @@ import {
   checkForeignStructure,
   foreignInventory,
   isForeign,
-  type Ends,
 } from './checks/foreign.js';
+import type { Ends } from './checks/foreign-task.js';
 import { checkGolden, type GoldenValues } from './checks/golden.js';
 import { checkInventory } from './checks/inventory.js';
 import { checkLayers } from './checks/layers.js';
@@ -115,13 +115,12 @@ export async function verifyModel(
     const row = precision(PRECISIONS.has(stated) ? stated : 'fp32');
     const samples = options.samples ?? samplesForQuality(model.config);
     const inputs = row.name === 'fp32' ? usual : makeInputs(model, { ...options, samples });
-    const task = options.task ?? taskOf(file, model.config);
     const dynamic = isForeign(file) ? undefined : statedMethod(file.metadata);
-    const { structure, inventory, ends } = await examine(file, model, row, task, dynamic);
+    const { structure, inventory, task, ends } = await examine(file, model, row, options.task, dynamic);
     const label = basename(path);
     const [stored, logits] = await together<Check, Judged>(options.signal, (signal) => [
       isForeign(file)
-        ? checkForeignProvenance(file, model, signal)
+        ? checkForeignProvenance(file, model, task, signal)
         : checkProvenance(file, model, { signal, onProgress: options.onProgress, label }),
       ends
         ? task.name === 'classify'
@@ -189,17 +188,20 @@ async function examine(
   file: OnnxFile,
   { config }: BeitModel,
   row: PrecisionRow,
-  task: Task,
+  stated: Task | undefined,
   dynamic: DynamicMethod | undefined,
-): Promise<{ structure: Check; inventory: Check; ends?: Ends }> {
+): Promise<{ structure: Check; inventory: Check; task: Task; ends?: Ends }> {
   if (isForeign(file)) {
-    const { check, ends } = checkForeignStructure(file, config);
-    return { structure: check, inventory: foreignInventory(), ...(ends && { ends }) };
+    const { check, recognised } = checkForeignStructure(file, config);
+    const { task, ends } = recognised ?? { task: stated ?? { name: 'classify' } };
+    return { structure: check, inventory: foreignInventory(), task, ...(ends && { ends }) };
   }
+  const task = stated ?? taskOf(file, config);
   const { check, usable } = checkStructure(file, config, row, task, dynamic);
   return {
     structure: check,
     inventory: await checkInventory(file, config, row, task, dynamic),
+    task,
     ...(usable && { ends: ownEnds(file) }),
   };
 }
@@ -234,7 +236,7 @@ async function atOtherSizes(
       ? undefined
       : 'nothing resizes the weights';
   if (reason !== undefined) return { check: notRun('sizes', reason), ran: false };
-  return await checkSizes(path, model, { ...options, atSize: atSize!, batch: ends!.batch });
+  return await checkSizes(path, model, { ...options, atSize: atSize! });
 }
 
 /** The same for a graph that is no classifier: every output, element by element. */
@@ -246,10 +248,7 @@ async function compareOutputs(
   options: Comparing,
 ): Promise<Judged> {
   try {
-    const { pairs, version } = await runTask(path, model, task, inputs, {
-      ...options,
-      batch: options.ends.batch,
-    });
+    const { pairs, version } = await runTask(path, model, task, inputs, options);
     return {
       ...checkOutputs(pairs, options.precision),
       runtime: { name: 'onnxruntime-node', version },

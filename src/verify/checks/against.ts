@@ -9,7 +9,7 @@ import { openOnnxFile } from '../onnx-file.js';
 import type { Check } from '../report.js';
 import { reckon, runFile, type Input, type RunOptions } from '../run.js';
 import { RuntimeRefusal } from '../runtime.js';
-import { findEnds, type Ends } from './foreign.js';
+import { findEnds, type Ends } from './foreign-task.js';
 import { units, type LogitsPair } from './logits.js';
 
 /** What to compare with. */

@@ -8,8 +8,10 @@ import { listNames, printable } from '../../errors.js';
 import type { BeitModel } from '../../model.js';
 import { CHUNK_BYTES, asFloat32, byteLength, readFloat32, type Tensor } from '../../tensor.js';
 import { unfused } from '../layers/unfused.js';
-import type { OnnxFile, OnnxInitializer, OnnxPort } from '../onnx-file.js';
+import type { OnnxFile, OnnxInitializer } from '../onnx-file.js';
 import type { Check } from '../report.js';
+import { taskParts, type Task } from '../../task.js';
+import { recognise, whatItGives, type Recognised } from './foreign-task.js';
 import { approximationFindings, epsilonFindings, flowFindings } from './structure.js';
 
 /** Our own files state it; whoever else writes ONNX states something else. */
@@ -19,66 +21,24 @@ export function isForeign(file: Pick<OnnxFile, 'producer'>): boolean {
   return file.producer.name !== OWN_PRODUCER;
 }
 
-/** Where pixels go in and logits come out. */
-export interface Ends {
-  readonly input: string;
-  readonly output: string;
-  /** images per run, where the graph takes one number only */
-  readonly batch?: number;
-}
-
-const FLOAT = 1;
-
-/** The one image input and the one output of as many values as there are classes, by shape. */
-export function findEnds(file: OnnxFile, config: BeitConfig): Ends | string {
-  const wanted = [null, config.channels, ...config.imageSize];
-  const inputs = file.inputs.filter(({ name }) => !file.initializers.has(name));
-  const images = inputs.filter((port) => fits(port, wanted));
-  if (inputs.length !== 1 || images.length !== 1) {
-    return `the graph has the inputs ${describe(inputs)}; needed is one float32 [batch, ${wanted.slice(1).join(', ')}]`;
-  }
-  const outputs = file.outputs.filter((port) => fits(port, [null, config.classes]));
-  if (outputs.length !== 1) {
-    return `the graph has the outputs ${describe(file.outputs)}; needed is one float32 [batch, ${config.classes}]`;
-  }
-  const batch = images[0].shape?.[0];
-  return {
-    input: images[0].name,
-    output: outputs[0].name,
-    ...(typeof batch === 'number' && { batch }),
-  };
-}
-
-/** What a port leaves open fits; what it states must be right. */
-function fits({ dataType, shape }: OnnxPort, wanted: readonly (number | null)[]): boolean {
-  if (dataType !== FLOAT) return false;
-  if (!shape) return true;
-  return (
-    shape.length === wanted.length &&
-    shape.every((side, i) => wanted[i] === null || typeof side !== 'number' || side === wanted[i])
-  );
-}
-
-function describe(ports: readonly OnnxPort[]): string {
-  const one = ({ name, shape }: OnnxPort): string =>
-    `${name} [${shape?.map((side) => side ?? '?').join(', ') ?? 'no shape'}]`;
-  return listNames(ports.map(one)) || '(none)';
-}
-
-export function checkForeignStructure(file: OnnxFile, config: BeitConfig): { check: Check; ends?: Ends } {
-  const ends = findEnds(file, config);
+export function checkForeignStructure(
+  file: OnnxFile,
+  config: BeitConfig,
+): { check: Check; recognised?: Recognised } {
+  const recognised = recognise(file, config);
   const read = unfused(file);
   const findings = [
-    ...(typeof ends === 'string' ? [ends] : []),
+    ...(typeof recognised === 'string' ? [recognised] : []),
     ...flowFindings(file),
     ...epsilonFindings(read, config),
     ...approximationFindings(read),
   ];
   const { name, version } = file.producer;
   const by = printable([name || 'another tool', version].join(' ').trim());
-  const detail = `written by ${by}: ${file.nodes.length} nodes of opset ${file.opsets.get('') ?? 'none'}, ends found by their shapes`;
+  const gives = typeof recognised === 'string' ? '' : whatItGives(recognised);
+  const detail = `written by ${by}: ${file.nodes.length} nodes of opset ${file.opsets.get('') ?? 'none'}, ends found by their shapes${gives}`;
   return {
-    ...(typeof ends !== 'string' && { ends }),
+    ...(typeof recognised !== 'string' && { recognised }),
     check: { name: 'structure', passed: findings.length === 0, detail: findings[0] ?? detail, findings },
   };
 }
@@ -197,6 +157,7 @@ async function expandedPrint(table: Tensor, config: BeitConfig): Promise<Fingerp
 export async function checkForeignProvenance(
   file: OnnxFile,
   { config, tensors }: BeitModel,
+  task: Task,
   signal?: AbortSignal,
 ): Promise<Check> {
   const buffer = Buffer.allocUnsafeSlow(CHUNK_BYTES);
@@ -207,12 +168,13 @@ export async function checkForeignProvenance(
   }
   let found = 0;
   const missing: string[] = [];
-  for (const [name, tensor] of tensors) {
+  const needed = [...tensors].filter(([name]) => taskParts(config, task).tensors.has(name));
+  for (const [name, tensor] of needed) {
     signal?.throwIfAborted();
     if (await isThere(name, tensor, { config, tensors, written })) found += 1;
     else missing.push(name);
   }
-  const all = `${found} of ${tensors.size} tensors of the source found by value, whatever they are called`;
+  const all = `${found} of ${needed.length} tensors of the source found by value, whatever they are called`;
   return {
     name: 'provenance',
     passed: true,
@@ -228,6 +190,14 @@ interface Haystack {
   readonly written: ReadonlySet<string>;
 }
 
+function inTwo(bytes: Uint8Array, cut: number, written: ReadonlySet<string>): boolean {
+  return [bytes.subarray(0, cut), bytes.subarray(cut)].every((part) => {
+    const prints = new Prints();
+    prints.add(part);
+    return written.has(key(prints.get()));
+  });
+}
+
 async function isThere(
   name: string,
   tensor: Tensor,
@@ -241,12 +211,12 @@ async function isThere(
     if (written.has(key(await expandedPrint(tensor, config)))) return true;
     // transformers resizes the grid at run time and appends the last three rows to it.
     const words = new Uint8Array((await readFloat32(tensor)).buffer);
-    const cut = words.length - 3 * tensor.shape[1] * 4;
-    return [words.subarray(0, cut), words.subarray(cut)].every((part) => {
-      const prints = new Prints();
-      prints.add(part);
-      return written.has(key(prints.get()));
-    });
+    return inTwo(words, words.length - 3 * tensor.shape[1] * 4, written);
+  }
+  if (name === 'backbone.pos_embed' && config.classToken) {
+    // The same is done to positions: that of the class token is put before the others.
+    const words = new Uint8Array((await readFloat32(tensor)).buffer);
+    return inTwo(words, config.hiddenSize * 4, written);
   }
   const bias = /^(.*\.)[qv]_bias$/.exec(name);
   if (!bias) return false;

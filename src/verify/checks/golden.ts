@@ -7,7 +7,7 @@ import { best } from '../compare.js';
 import type { Check } from '../report.js';
 import { reckon, runFile, type Input, type RunOptions } from '../run.js';
 import { RuntimeRefusal } from '../runtime.js';
-import type { Ends } from './foreign.js';
+import type { Ends } from './foreign-task.js';
 
 export interface GoldenValues {
   /** of the checkpoint they were published for */

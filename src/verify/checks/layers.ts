@@ -13,7 +13,7 @@ import { NOISE_UNITS_ALLOWED, compareLogits } from '../compare.js';
 import { sampleMask } from '../run-task.js';
 import { SMALL_MODEL_FLOPS, reckon, runFile, type Input, type RunOptions } from '../run.js';
 import { RuntimeRefusal } from '../runtime.js';
-import type { Ends } from './foreign.js';
+import type { Ends } from './foreign-task.js';
 import { units } from './logits.js';
 
 export interface LayersOptions extends RunOptions {
@@ -52,7 +52,7 @@ export async function checkLayers(
   try {
     let report = await localise(path, file, model, {
       ...options,
-      pixelInput: ends.input,
+      ends,
       pixels,
       ...(task.name === 'masked-image' && { mask: Buffer.concat(masks) }),
       images,

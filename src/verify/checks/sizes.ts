@@ -8,6 +8,7 @@ import type { BeitModel } from '../../model.js';
 import type { PrecisionName } from '../../precision.js';
 import type { Task } from '../../task.js';
 import type { Check } from '../report.js';
+import type { Ends } from './foreign-task.js';
 import { runTask } from '../run-task.js';
 import { makeInputs, type RunOptions } from '../run.js';
 import { RuntimeRefusal } from '../runtime.js';
@@ -21,8 +22,8 @@ export interface SizesOptions extends RunOptions {
   readonly method: DynamicMethod;
   readonly task: Task;
   readonly precision: PrecisionName;
-  /** images per run, where the graph takes one number only */
-  readonly batch?: number;
+  /** where the graph takes one number of images per run only */
+  readonly ends?: Ends;
 }
 
 /** @returns the check, and whether the file ran at every size: then only its numbers can be in doubt */

@@ -13,6 +13,7 @@ import { outputsOf } from '../expected.js';
 import { runOracle } from '../oracle.js';
 import type { OracleResult } from '../oracle-types.js';
 import { atPositions } from '../run-task.js';
+import type { Ends } from '../checks/foreign-task.js';
 import { runOnnx } from '../runtime.js';
 import { bandOf, inBand, pointNoise, type Band } from './band.js';
 import { fitRows } from './block-case.js';
@@ -32,8 +33,8 @@ export const POINT_UNITS_SUSPICIOUS = 8;
 export interface LocaliseOptions {
   readonly task: Task;
   readonly precision: PrecisionName;
-  /** the graph's name of it */
-  readonly pixelInput: string;
+  /** which ports are which */
+  readonly ends: Ends;
   /** `[images, C, H, W]` */
   readonly pixels: Float32Array;
   /** `[images, N]`, 1 = hidden */
@@ -60,7 +61,7 @@ export async function localise(
   options: LocaliseOptions,
 ): Promise<LayersReport> {
   const { task } = options;
-  const probes = findProbes(file, model.config, task, options.pixelInput);
+  const probes = findProbes(file, model.config, task, options.ends);
   if (typeof probes === 'string')
     return { matched: false, reason: probes, points: [], suspects: [], steps: [] };
   const of: GraphCase = { path, file, model, probes, ...options };
@@ -192,7 +193,9 @@ function streamValues({ blocks, finals, outputs }: Probes): string[] {
 function innerValues({ blocks, second, segment }: Probes): string[] {
   const neck = second?.blocks ?? [];
   const parts = segment
-    ? Object.values(segment).flatMap((part: Part | readonly Part[]) => ('input' in part ? [part] : part))
+    ? Object.values(segment).flatMap((part: Part | readonly Part[] | boolean) =>
+        typeof part === 'boolean' ? [] : 'input' in part ? [part] : part,
+      )
     : [];
   return [
     ...[...blocks, ...neck].flatMap((block) => innerRoles(block).map(([, name]) => name)),

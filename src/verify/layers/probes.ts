@@ -4,6 +4,7 @@
  */
 import type { BeitConfig } from '../../beit.js';
 import { taskOutputs, taskParts, type Task } from '../../task.js';
+import type { Ends } from '../checks/foreign-task.js';
 import type { OnnxFile } from '../onnx-file.js';
 import { Flow } from './flow.js';
 import { ATTENTION, fusedBlocks, qualified } from './fused.js';
@@ -52,7 +53,13 @@ export interface Probes {
 }
 
 /** @returns one sentence why not, where the graph is none of ours to read */
-export function findProbes(file: OnnxFile, config: BeitConfig, task: Task, pixels: string): Probes | string {
+export function findProbes(
+  file: OnnxFile,
+  config: BeitConfig,
+  task: Task,
+  ends: Pick<Ends, 'input' | 'outputs'>,
+): Probes | string {
+  const { input: pixels } = ends;
   const inputs = file.inputs.filter(({ name }) => !file.initializers.has(name));
   const masks = inputs.filter(({ name }) => name !== pixels);
   const needsMask = task.name === 'masked-image';
@@ -60,7 +67,7 @@ export function findProbes(file: OnnxFile, config: BeitConfig, task: Task, pixel
     return `the graph has ${inputs.length} inputs; this task has ${needsMask ? 'two' : 'one'}`;
   }
   const wanted = taskOutputs(config, task).map(({ name }) => name);
-  const outputs = file.outputs.map(({ name }) => name);
+  const outputs = ends.outputs ?? file.outputs.map(({ name }) => name);
   if (outputs.length !== wanted.length)
     return `the graph has ${outputs.length} outputs; this task has ${wanted.length}`;
   const { nodes, sums } = unfused(file);
@@ -90,7 +97,7 @@ export function findProbes(file: OnnxFile, config: BeitConfig, task: Task, pixel
       second: { blocks: blocksFrom(2 * depth + between, second), final: norms.at(-1)! },
     }),
     ...(segment && { segment }),
-    outputs: wanted.every((name) => outputs.includes(name)) ? wanted : outputs,
+    outputs: ends.outputs ?? (wanted.every((name) => outputs.includes(name)) ? wanted : outputs),
     sums,
   };
 }

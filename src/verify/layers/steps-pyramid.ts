@@ -8,9 +8,9 @@ import type { Values } from './arithmetic.js';
 import {
   BATCH_NORM_PARTS,
   NORM_MISTAKES,
-  batchNormOf,
   convNoise,
   normalised,
+  type Normed,
   type NormHow,
 } from './batch-norm.js';
 import { atPlaces, foundAt, type Maps } from './maps.js';
@@ -58,16 +58,19 @@ export async function grownStep(
   tensor: string,
   from: Maps,
   to: Maps,
+  /** that an exporter has folded into the weights */
+  folded?: Normed,
 ): Promise<Step> {
   const { weights, images } = of;
   const kernel = await readFloat32(asFloat32(weights.tensors.get(`${tensor}.weight`)!));
   const bias = await weights.tensor(`${tensor}.bias`);
   const { size } = to;
   const places = choosePlaces(size, size[0] * size[1] * kernel.length * images * 0.25);
-  const run = (kernels: Float32Array, shift: Float64Array): Values =>
-    atPlaces(images, places, bias.length, (image, place) =>
-      transposed(kernels, shift, from.image(image), place, size),
-    );
+  const run = (kernels: Float32Array, shift: Float64Array, how: NormHow = {}): Values =>
+    atPlaces(images, places, bias.length, (image, place) => {
+      const grown = transposed(kernels, shift, from.image(image), place, size);
+      return folded ? normalised(grown, folded, how) : grown;
+    });
   const right = run(kernel, bias);
   const E = bias.length;
   return {
@@ -75,8 +78,11 @@ export async function grownStep(
     tensors: [`${tensor}.weight`, `${tensor}.bias`],
     found: foundAt(to, places),
     right,
-    noise: convNoise(from.channels, kernel, from.meanSquare, undefined, right),
+    noise: convNoise(from.channels, kernel, from.meanSquare, folded, right),
     *mistakes() {
+      if (folded)
+        for (const { what, how, parts } of NORM_MISTAKES.slice(0, -1))
+          yield { what, tensors: parts.map(ofNorm), compute: () => run(kernel, bias, how) };
       const names = [`${tensor}.weight`];
       yield {
         what: 'the kernel is transposed: x and y change roles',
@@ -118,24 +124,27 @@ export async function grownStep(
   };
 }
 
-/** BatchNorm and GELU between the two halves of fpn1. */
-export async function activatedStep({ weights, images }: SegmentCase, from: Maps, to: Maps): Promise<Step> {
-  const norm = await batchNormOf(weights, 'backbone.fpn1.1');
+const ofNorm = (part: string): string => `backbone.fpn1.1.${part}`;
+
+/** BatchNorm, unless it is folded away, and GELU between the two halves of fpn1. */
+export function activatedStep({ images }: SegmentCase, from: Maps, to: Maps, norm: Normed | undefined): Step {
   const places = somePlaces(to.size, to.channels);
+  const given = (values: Float64Array, how: NormHow): Float64Array =>
+    norm ? normalised(values, norm, how) : values;
   const run = (how: NormHow = {}, activate: (z: number) => number = gelu): Values =>
     atPlaces(images, places, from.channels, (image, place) =>
-      normalised(from.image(image).get(place)!, norm, how).map(activate),
+      given(from.image(image).get(place)!, how).map(activate),
     );
   const right = run();
   return {
     name: 'fpn1, BatchNorm and GELU',
-    tensors: BATCH_NORM_PARTS.map((part) => `backbone.fpn1.1.${part}`),
+    tensors: norm ? BATCH_NORM_PARTS.map(ofNorm) : [],
     found: foundAt(to, places),
     right,
     noise: 2 * convNoise(1, [1], from.meanSquare, norm, right),
     *mistakes() {
-      for (const { what, how, parts } of NORM_MISTAKES.slice(0, -1))
-        yield { what, tensors: parts.map((part) => `backbone.fpn1.1.${part}`), compute: () => run(how) };
+      for (const { what, how, parts } of norm ? NORM_MISTAKES.slice(0, -1) : [])
+        yield { what, tensors: parts.map(ofNorm), compute: () => run(how) };
       const other = (what: string, f: (z: number) => number): Mistake => ({
         what,
         tensors: [],

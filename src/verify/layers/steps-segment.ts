@@ -4,6 +4,7 @@
  * @see mmsegmentation `models/decode_heads/uper_head.py`, `psp_head.py`
  */
 import type { Size } from '../oracle-grid.js';
+import { batchNormOf } from './batch-norm.js';
 import { wide } from './block-case.js';
 import { Maps } from './maps.js';
 import { carriedNoise } from './noise-steps.js';
@@ -26,7 +27,7 @@ export async function* segmentSteps(of: SegmentCase): AsyncGenerator<Step> {
   ];
   const maps = async (name: string, size: Size): Promise<Maps> =>
     new Maps((await fetch([name])).get(name)!, images, size);
-  const { grown, halved, laterals, cells, bottleneck, levels, fusion, classes } = probes;
+  const { grown, foldedNorm, halved, laterals, cells, bottleneck, levels, fusion, classes } = probes;
 
   const taken = [grown[0].input, grown[2].input, laterals[2].input, halved.input];
   for (const [level, name] of taken.entries()) {
@@ -36,9 +37,11 @@ export async function* segmentSteps(of: SegmentCase): AsyncGenerator<Step> {
   }
   const first = await maps(grown[0].input, sizes[2]);
   const double = await maps(grown[0].output, sizes[1]);
-  yield await grownStep(of, 'fpn1, first half', 'backbone.fpn1.0', first, double);
+  const norm = await batchNormOf(weights, 'backbone.fpn1.1');
+  const [inner, outer] = foldedNorm ? [norm, undefined] : [undefined, norm];
+  yield await grownStep(of, 'fpn1, first half', 'backbone.fpn1.0', first, double, inner);
   const activated = await maps(grown[1].input, sizes[1]);
-  yield await activatedStep(of, double, activated);
+  yield activatedStep(of, double, activated, outer);
   yield await grownStep(
     of,
     'fpn1, second half',

@@ -5,7 +5,7 @@
 import { tokenCount, type BeitConfig } from '../../beit.js';
 import { listNames, printable } from '../../errors.js';
 import { FEATURE_TAPS, resolveTask, taskOutputs, type FeatureOutput, type Task } from '../../task.js';
-import { tapsInGraph } from '../layers/probes-segment.js';
+import { statesInGraph, tapsInGraph } from '../layers/states.js';
 import type { OnnxFile, OnnxPort } from '../onnx-file.js';
 
 /** Where pixels go in and outputs come out. */
@@ -114,7 +114,10 @@ function maskedImage(file: OnnxFile, config: BeitConfig): Found | undefined {
   return { task, outputs };
 }
 
-/** Tokens, their mean or class token, a map: the first of each kind; further ones could be of any block. */
+/**
+ * Tokens, their mean or class token, a map: the first of each kind is that of the last block. Further tokens could be of
+ * any block: they are those that the graph takes them from.
+ */
 function features(file: OnnxFile, config: BeitConfig): Found | undefined {
   const { hiddenSize: E, window, depth, tokenNorm, pooledNorm } = config;
   const kinds: (Omit<FeatureOutput, 'name' | 'layer'> & { readonly sides: Sides })[] = [
@@ -127,11 +130,20 @@ function features(file: OnnxFile, config: BeitConfig): Found | undefined {
     { type: 'featmap', finalNorm: tokenNorm, sides: [null, E, ...window] },
   ];
   const outputs: FeatureOutput[] = [];
+  const [{ sides: ofTokens }] = kinds;
+  const states = statesInGraph(
+    file,
+    file.outputs.map(({ name }) => name),
+  );
   for (const port of file.outputs) {
+    const { name } = port;
     const at = kinds.findIndex(({ sides }) => fits(port, sides));
-    if (at < 0) continue;
-    const [{ type, finalNorm }] = kinds.splice(at, 1);
-    outputs.push({ name: port.name, layer: depth - 1, type, finalNorm });
+    const state = states.get(name) ?? 0;
+    if (at >= 0) {
+      const [{ type, finalNorm }] = kinds.splice(at, 1);
+      outputs.push({ name, layer: depth - 1, type, finalNorm });
+    } else if (fits(port, ofTokens) && state >= 1 && state <= depth)
+      outputs.push({ name, layer: state - 1, type: 'raw', finalNorm: false });
   }
   if (outputs.length === 0) return undefined;
   return { task: { name: 'features', outputs }, outputs: outputs.map(({ name }) => name) };
@@ -139,7 +151,7 @@ function features(file: OnnxFile, config: BeitConfig): Found | undefined {
 
 /**
  * transformers takes the tokens of other blocks than unilm does for the same weights: what the graph takes tells which of
- * both it follows. What is neither is held to be unilm's, so that the mistake shows.
+ * both it follows, or nearly follows, so that a map of the wrong tokens shows.
  */
 function segmentation(file: OnnxFile, config: BeitConfig): Found | undefined {
   const { classes, window, imageSize } = config;
@@ -156,8 +168,9 @@ function segmentation(file: OnnxFile, config: BeitConfig): Found | undefined {
       return [];
     }
   });
-  const same = tasks.find((task) => task.name === 'segment' && String(task.taps) === String(taken));
-  const task = same ?? tasks.at(0) ?? asTaken(taken, upsample);
+  const agreeing = (task: Task): number =>
+    task.name === 'segment' ? task.taps.filter((tap, i) => tap === taken?.[i]).length : 0;
+  const [task = asTaken(taken, upsample)] = tasks.sort((a, b) => agreeing(b) - agreeing(a));
   return task && { task, outputs: [port.name] };
 }
 

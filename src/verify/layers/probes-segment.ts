@@ -3,10 +3,8 @@
  * classes. Every implementation computes them in this order.
  */
 import type { BeitConfig } from '../../beit.js';
-import type { OnnxFile, OnnxNode } from '../onnx-file.js';
-import { Flow } from './flow.js';
-import { findNorms } from './norms.js';
-import { unfused } from './unfused.js';
+import type { OnnxNode } from '../onnx-file.js';
+import type { Flow } from './flow.js';
 
 /** A part from the value it reads to the value it gives, BatchNorm and ReLU included. */
 export interface Part {
@@ -57,23 +55,6 @@ export function segmentProbes(flow: Flow, config: BeitConfig, after: number): Se
     fusion: next(1)[0],
     classes: plain(convs.at(-1)!),
   };
-}
-
-/** After how many blocks the tokens are taken that the four maps are made of. */
-export function tapsInGraph(file: OnnxFile, config: BeitConfig): readonly number[] | undefined {
-  const flow = new Flow({ ...file, nodes: unfused(file).nodes });
-  const norms = findNorms(flow);
-  const last = norms.at(-1);
-  const probes = last ? segmentProbes(flow, config, last.index) : undefined;
-  if (!last || !probes || typeof probes === 'string') return undefined;
-  const { grown, laterals, halved } = probes;
-  // The tokens before block k are what its LN1 gets; those after the last block are made behind the last norm.
-  const before = norms.filter((_, i) => i % 2 === 0).map(({ input }) => flow.root(input));
-  return [grown[0], grown[2], laterals[2], halved].map(({ input }) => {
-    const tokens = flow.root(input, ['Transpose']);
-    const state = before.indexOf(tokens);
-    return state < 0 && flow.indexOf(tokens) > last.index ? before.length : state;
-  });
 }
 
 function plain({ inputs, outputs }: OnnxNode): Part {

@@ -34,7 +34,7 @@ export async function runTask(
   const { config } = model;
   const patches = config.window[0] * config.window[1];
   const masks =
-    task.name === 'masked-image'
+    task.name === 'masked-image' && !options.ends?.unmasked
       ? inputs.map((_, i) => sampleMask(patches, options.seed ?? 0, i))
       : undefined;
   const shape = [config.channels, ...config.imageSize];

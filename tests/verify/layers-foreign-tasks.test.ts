@@ -110,6 +110,55 @@ describe('sound files', () => {
     expect(await everyStep(path, modelOf('ort-masked'))).toContain('every step agrees with its own inputs');
   });
 
+  it('a masked-image model that was exported without its mask', async () => {
+    const path = pathOf('unmasked');
+    editOnnx(pathOf('masked-transformers'), path, (file) => {
+      const [hidden, seen] = ['Cast', 'Sub'].map((type) =>
+        file.nodes.find(({ opType, output }) => opType === type && output![0].includes('/embeddings/'))!,
+      );
+      const shown = file.consumer(seen.output![0]);
+      const sum = file.consumer(shown.output![0]);
+      file.bypass(sum, shown.input![0]);
+      const masked = file.consumers(hidden.output![0]);
+      const gone = [file.consumer('mask'), hidden, shown, ...masked];
+      file.nodes = file.nodes.filter((node) => !gone.includes(node));
+      file.model.graph!.input = file.model.graph!.input!.filter(({ name }) => name !== 'mask');
+    });
+    const report = await verifyModel(path, modelOf('masked-transformers'), { layers: true });
+    expect(report.checks.filter(({ passed }) => !passed)).toEqual([]);
+    expect(report.checks[0].detail).toContain('; masked-image: output');
+    expect(report.layers).toMatchObject({ matched: true, suspects: [] });
+  });
+
+  it.each([
+    [
+      'no image',
+      (file: OnnxEditor) => (file.model.graph!.input![0].type!.tensorType!.elemType = 10),
+      'inputs',
+    ],
+    [
+      'a mask of integers',
+      (file: OnnxEditor) => (file.model.graph!.input![1].type!.tensorType!.elemType = 7),
+      'inputs',
+    ],
+    [
+      'no logits',
+      (file: OnnxEditor) => (file.model.graph!.output![0].type!.tensorType!.elemType = 10),
+      'outputs',
+    ],
+  ])('%s is no file of this model', async (what, edit, which) => {
+    const path = pathOf(what);
+    editOnnx(pathOf('masked-transformers'), path, edit);
+    const report = await verifyModel(path, modelOf('masked-transformers'), { layers: true });
+    expect(report.checks[0]).toMatchObject({ name: 'structure', passed: false });
+    expect(report.checks[0].detail).toMatch(
+      which === 'inputs'
+        ? /^the graph has the inputs images .*; needed is one float32 \[batch, 3, 32, 32\], and of a pre-training model one bool \[batch, 64\]$/
+        : /^the graph has the outputs output .*; needed is one float32 \[batch, 64, 50\] \(or, without a mask, one float32 \[batch, 65, 32\] or \[batch, 32\] of its features\)$/,
+    );
+    expect(report.checks.slice(3)).toMatchObject([{ notRun: true }, { notRun: true }]);
+  });
+
   it('outputs that cannot be told are named, the others compared', async () => {
     const path = pathOf('more');
     editOnnx(pathOf('features-transformers'), path, (file) => {

@@ -17,6 +17,8 @@ export interface Ends {
   readonly outputs?: readonly string[];
   /** of hidden patches; default: as the task calls it */
   readonly mask?: string;
+  /** a masked-image model that was exported without its mask: nothing is hidden */
+  readonly unmasked?: true;
   /** images per run, where the graph takes one number only */
   readonly batch?: number;
 }
@@ -46,9 +48,10 @@ export function recognise(file: OnnxFile, config: BeitConfig): Recognised | stri
     const mask = `, and of a pre-training model one bool [batch, ${window[0] * window[1]}]`;
     return `the graph has the inputs ${describe(inputs)}; needed is ${image}${config.kind === 'pre-training' ? mask : ''}`;
   }
-  const found = masked ? maskedImage(file, config) : (ownTask(file, config) ?? features(file, config));
+  const own = ownTask(file, config, masked);
+  const found = own ?? (masked ? undefined : features(file, config));
   if (!found) {
-    return `the graph has the outputs ${describe(file.outputs)}; needed is ${neededOutputs(config, masked)}`;
+    return `the graph has the outputs ${describe(file.outputs)}; needed is ${neededOutputs(config)}`;
   }
   const batch = images[0].shape?.[0];
   const { task, outputs } = found;
@@ -58,7 +61,7 @@ export function recognise(file: OnnxFile, config: BeitConfig): Recognised | stri
       input: images[0].name,
       output: outputs[0],
       outputs,
-      ...(masked && { mask: masks[0].name }),
+      ...(masked ? { mask: masks[0].name } : task.name === 'masked-image' && { unmasked: true }),
       ...(typeof batch === 'number' && { batch }),
     },
     left: file.outputs.map(({ name }) => name).filter((name) => !outputs.includes(name)),
@@ -70,7 +73,7 @@ export function findEnds(file: OnnxFile, config: BeitConfig): Ends | string {
   const found = recognise(file, config);
   if (typeof found === 'string') return found;
   if (found.task.name === 'classify') return found.ends;
-  return `the graph has the outputs ${describe(file.outputs)}; needed is ${neededOutputs(config, false)}`;
+  return `the graph has the outputs ${describe(file.outputs)}; needed is ${neededOutputs(config)}`;
 }
 
 /** `features: last_hidden_state, pooler_output; not compared: …`; nothing for a classifier. */
@@ -91,9 +94,10 @@ interface Found {
 }
 
 /** What the head of the checkpoint gives. */
-function ownTask(file: OnnxFile, config: BeitConfig): Found | undefined {
+function ownTask(file: OnnxFile, config: BeitConfig, masked: boolean): Found | undefined {
   const [first] = file.outputs;
   if (config.kind === 'segmentation') return segmentation(file, config);
+  if (config.kind === 'pre-training') return maskedImage(file, config, masked);
   if (config.kind !== 'classification') return undefined;
   const sides = [null, config.classes];
   // Where shapes say nothing, a classifier's first output is its logits.
@@ -101,12 +105,16 @@ function ownTask(file: OnnxFile, config: BeitConfig): Found | undefined {
   return logits && { task: { name: 'classify' }, outputs: [logits.name] };
 }
 
-function maskedImage(file: OnnxFile, config: BeitConfig): Found | undefined {
+/** Without a mask it could be features: then the size of the vocabulary must be stated. */
+function maskedImage(file: OnnxFile, config: BeitConfig, masked: boolean): Found | undefined {
   const task: Task = { name: 'masked-image' };
   const outputs: string[] = [];
   for (const { shape } of taskOutputs(config, task)) {
     const port = file.outputs.find(
-      ({ name, ...rest }) => !outputs.includes(name) && fits(rest, [null, ...shape]),
+      (each) =>
+        !outputs.includes(each.name) &&
+        fits(each, [null, ...shape]) &&
+        (masked || each.shape?.at(-1) === config.vocabulary),
     );
     if (!port) return undefined;
     outputs.push(port.name);
@@ -181,10 +189,11 @@ function asTaken(taken: readonly number[] | undefined, upsample: boolean): Task 
   return { name: 'segment', taps: [a, b, c, d], upsample };
 }
 
-function neededOutputs(config: BeitConfig, masked: boolean): string {
+function neededOutputs(config: BeitConfig): string {
   const { hiddenSize: E, classes, window, vocabulary } = config;
   const tokens = `one float32 [batch, ${tokenCount(config)}, ${E}] or [batch, ${E}]`;
-  if (masked) return `one float32 [batch, ${window[0] * window[1]}, ${vocabulary}]`;
+  if (config.kind === 'pre-training')
+    return `one float32 [batch, ${window[0] * window[1]}, ${vocabulary}] (or, without a mask, ${tokens} of its features)`;
   if (config.kind === 'classification')
     return `one float32 [batch, ${classes}] (or ${tokens} of its features)`;
   if (config.kind === 'segmentation')

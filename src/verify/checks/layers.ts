@@ -54,7 +54,7 @@ export async function checkLayers(
       ...options,
       ends,
       pixels,
-      ...(task.name === 'masked-image' && { mask: Buffer.concat(masks) }),
+      ...(task.name === 'masked-image' && !ends.unmasked && { mask: Buffer.concat(masks) }),
       images,
     });
     if (task.name === 'classify') {

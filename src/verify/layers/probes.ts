@@ -57,12 +57,13 @@ export function findProbes(
   file: OnnxFile,
   config: BeitConfig,
   task: Task,
-  ends: Pick<Ends, 'input' | 'outputs'>,
+  ends: Pick<Ends, 'input' | 'outputs' | 'unmasked'>,
 ): Probes | string {
   const { input: pixels } = ends;
   const inputs = file.inputs.filter(({ name }) => !file.initializers.has(name));
   const masks = inputs.filter(({ name }) => name !== pixels);
-  const needsMask = task.name === 'masked-image';
+  const masked = task.name === 'masked-image';
+  const needsMask = masked && !ends.unmasked;
   if (masks.length !== Number(needsMask)) {
     return `the graph has ${inputs.length} inputs; this task has ${needsMask ? 'two' : 'one'}`;
   }
@@ -78,7 +79,7 @@ export function findProbes(
     const fused = fusedBlocks(file);
     return `the graph has ${norms.length} LayerNorms; ${parts.blocks} blocks and what follows them need ${parts.layerNorms}${fused ? `. ${fused}` : ''}`;
   }
-  const second = needsMask ? (config.clsPretraining?.layers ?? 0) : 0;
+  const second = masked ? (config.clsPretraining?.layers ?? 0) : 0;
   const depth = parts.blocks - second;
   const between = norms.length - 2 * parts.blocks - Number(second > 0);
   const blocksFrom = (first: number, count: number): BlockProbes[] =>

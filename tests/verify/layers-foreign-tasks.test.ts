@@ -4,7 +4,9 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { loadModel } from '../../src/convert/load.js';
+import { exportOnnx } from '../../src/export/index.js';
 import type { BeitModel } from '../../src/model.js';
+import { resolveTask } from '../../src/task.js';
 import { asFloat32, readFloat32 } from '../../src/tensor.js';
 import { recognise } from '../../src/verify/checks/foreign-task.js';
 import { checkLayers } from '../../src/verify/checks/layers.js';
@@ -99,6 +101,51 @@ describe('sound files', () => {
     expect(await everyStep(pathOf(file), model)).toBe(
       'the outputs are wrong, but every step agrees with its own inputs',
     );
+  });
+
+  /** Graphs that no exporter at hand makes: ours, which then does not say so, nor what its ports are. */
+  it.each([
+    {
+      what: "unilm's taps, at the size of the image",
+      weights: 'segmentation/hf',
+      task: { outIndices: [2, 3, 4, 5], upsample: true },
+      gives: 'segment of the tokens after 3, 4, 5, 6 blocks: output 0',
+    },
+    { what: 'two outputs', weights: 'mim_v2_cls_pt/official', gives: 'masked-image: output 0, output 1' },
+    {
+      what: 'a backbone',
+      weights: 'mm_out_types/mmpretrain',
+      task: { outTypes: ['raw', 'avg_featmap', 'featmap'] as const },
+      gives: 'features: output 0, output 1, output 2',
+    },
+  ])('$what', async ({ weights, task, gives }) => {
+    const [golden, name] = weights.split('/');
+    const model = await loadModel(goldenPath(golden, `${name}.safetensors`), { hints: { earlyLayer: 2 } });
+    try {
+      const [own, path] = [pathOf(`${golden} own`), pathOf(golden)];
+      await exportOnnx(model, own, { toolVersion: '0.0.0', task: resolveTask(model.config, task) });
+      editOnnx(own, path, (file) => {
+        file.model.producerName = 'somebody';
+        file.model.metadataProps = [];
+        file.model.graph!.output!.forEach((port, i) => {
+          end(file, port.name!).output = [`output ${i}`];
+          for (const user of file.consumers(port.name!)) file.replaceInput(user, port.name!, `output ${i}`);
+          port.name = `output ${i}`;
+        });
+        for (const port of file.model.graph!.input!) {
+          for (const user of file.consumers(port.name!))
+            file.replaceInput(user, port.name!, `of ${port.name}`);
+          port.name = `of ${port.name}`;
+        }
+      });
+      const report = await verifyModel(path, model, { layers: true });
+      expect(report.checks.filter(({ passed }) => !passed)).toEqual([]);
+      expect(report.checks[0].detail).toMatch(new RegExp(`^written by somebody 0.0.0: .*; ${gives}$`));
+      expect(report.layers).toMatchObject({ matched: true, suspects: [] });
+      expect(await everyStep(path, model)).toContain('every step agrees with its own inputs');
+    } finally {
+      await model.close();
+    }
   });
 
   it('a linear layer whose bias is in SkipLayerNormalization', async () => {

@@ -462,6 +462,18 @@ const MISTAKES: readonly Row[] = [
   },
 ];
 
+it('a fused norm without its inputs is refused by the runtime, and read no further', async () => {
+  const broken = exports.fresh();
+  editOnnx(pathOf('ort-timm'), broken, (file) => {
+    const [fused] = file.ofType('SkipLayerNormalization');
+    fused.input = fused.input!.slice(0, 1);
+  });
+  const report = await verifyModel(broken, models.get('v1_cls_pool')!, { samples: 2, layers: true });
+  expect(report.checks.at(-1)).toMatchObject({ name: 'layers', passed: false, notRun: true });
+  expect(report.checks.at(-1)!.detail).toContain('4 com.microsoft.SkipLayerNormalization');
+  expect(report.layers).toMatchObject({ matched: false });
+});
+
 describe('mistakes', () => {
   it.each(MISTAKES)('$what ($on)', async ({ on, edit, layer, step, mistake }) => {
     const broken = exports.fresh();

@@ -26,7 +26,9 @@ export function unfused(file: Pick<OnnxFile, 'nodes'>): Unfused {
     file.nodes.filter(({ type }) => PRODUCTS.has(type)).flatMap(({ outputs }) => outputs),
   );
   const nodes = file.nodes.flatMap((node): readonly OnnxNode[] => {
-    if (node.type === 'SkipLayerNormalization') return skipNorm(node, products, sums);
+    // The runtime refuses one with fewer inputs.
+    if (node.type === 'SkipLayerNormalization' && node.inputs.length >= 3)
+      return skipNorm(node, products, sums);
     if (node.type === 'FastGelu') return [tanhGelu(node)];
     return [node];
   });

@@ -53,6 +53,7 @@ export async function runTask(
     ...(masks && {
       masks: {
         name: ends?.mask ?? MASK_INPUT,
+        type: ends?.maskType,
         data: Buffer.concat(rows.map((row) => masks[row])),
         shape: [patches],
       },

@@ -4,13 +4,32 @@
  */
 import { Worker } from 'node:worker_threads';
 
+/** Types that a graph may want its booleans in. */
+const MASK_ARRAYS = {
+  bool: (data: Uint8Array) => data,
+  uint8: (data: Uint8Array) => data,
+  int32: (data: Uint8Array) => Int32Array.from(data),
+  int64: (data: Uint8Array) => BigInt64Array.from(data, BigInt),
+  float32: (data: Uint8Array) => Float32Array.from(data),
+} as const;
+export type MaskType = keyof typeof MASK_ARRAYS;
+
+export interface Masks {
+  readonly name: string;
+  /** default `bool` */
+  readonly type?: MaskType;
+  /** `[images, ...shape]`, one byte each */
+  readonly data: Uint8Array;
+  readonly shape: readonly number[];
+}
+
 /** One model, one set of inputs. */
 export interface Job {
   readonly path: string;
   /** the model's only input, `[images, …]` row-major */
   readonly inputName: string;
-  /** a second input of booleans, one byte each */
-  readonly masks?: { readonly name: string; readonly data: Uint8Array; readonly shape: readonly number[] };
+  /** a second input of booleans */
+  readonly masks?: Masks;
   readonly data: Float32Array;
   /** of one image */
   readonly shape: readonly number[];
@@ -45,7 +64,7 @@ interface Runtime {
   readonly env: { logLevel?: string; readonly versions: { readonly node?: string; readonly common: string } };
   readonly Tensor: {
     new (type: 'float32', data: Float32Array, dims: readonly number[]): RuntimeTensor;
-    new (type: 'bool', data: Uint8Array, dims: readonly number[]): RuntimeTensor;
+    new (type: MaskType, data: ArrayBufferView, dims: readonly number[]): RuntimeTensor;
   };
   readonly InferenceSession: {
     create(path: string, options: object): Promise<Session>;
@@ -159,7 +178,8 @@ function maskOf(
   if (!masks) return {};
   const stride = masks.shape.reduce((product, side) => product * side, 1);
   const data = masks.data.slice(first * stride, (first + count) * stride);
-  return { [masks.name]: new runtime.Tensor('bool', data, [count, ...masks.shape]) };
+  const { name, type = 'bool', shape } = masks;
+  return { [name]: new runtime.Tensor(type, MASK_ARRAYS[type](data), [count, ...shape]) };
 }
 
 /** Everything in one run; what is fetched may have any shape. */

@@ -10,7 +10,7 @@ import { compiledUrl } from '../compiled.js';
 import { EnvironmentError, FormatError, printable } from '../errors.js';
 import type { OnProgress } from '../progress.js';
 import { float16ToNumber } from '../tensor.js';
-import type { Answer, Job } from './runtime-child.js';
+import type { Answer, Job, Masks } from './runtime-child.js';
 
 export interface RuntimeInput {
   /** `[images, ...shape]`, row-major */
@@ -19,8 +19,8 @@ export interface RuntimeInput {
   readonly shape: readonly number[];
   /** default `pixel_values` */
   readonly inputName?: string;
-  /** a second input of booleans, `[images, ...shape]`, one byte each */
-  readonly masks?: { readonly name: string; readonly data: Uint8Array; readonly shape: readonly number[] };
+  /** a second input of booleans */
+  readonly masks?: Masks;
   /** images per run; default: all at once */
   readonly batch?: number;
   readonly threads?: number;

@@ -7,6 +7,7 @@ import { listNames, printable } from '../../errors.js';
 import { FEATURE_TAPS, resolveTask, taskOutputs, type FeatureOutput, type Task } from '../../task.js';
 import { statesInGraph, tapsInGraph } from '../layers/states.js';
 import type { OnnxFile, OnnxPort } from '../onnx-file.js';
+import type { MaskType } from '../runtime-child.js';
 
 /** Where pixels go in and outputs come out. */
 export interface Ends {
@@ -17,6 +18,8 @@ export interface Ends {
   readonly outputs?: readonly string[];
   /** of hidden patches; default: as the task calls it */
   readonly mask?: string;
+  /** default `bool` */
+  readonly maskType?: MaskType;
   /** a masked-image model that was exported without its mask: nothing is hidden */
   readonly unmasked?: true;
   /** images per run, where the graph takes one number only */
@@ -33,7 +36,15 @@ export interface Recognised {
 type Sides = readonly (number | null)[];
 
 const FLOAT = 1;
-const BOOL = 9;
+const FLOATS: ReadonlyMap<number | undefined, unknown> = new Map([[FLOAT, 'float32']]);
+/** TensorProto.DataType of what may hold booleans. */
+const MASK_TYPES: ReadonlyMap<number | undefined, MaskType> = new Map([
+  [FLOAT, 'float32'],
+  [2, 'uint8'],
+  [6, 'int32'],
+  [7, 'int64'],
+  [9, 'bool'],
+]);
 
 /** @returns one sentence why not */
 export function recognise(file: OnnxFile, config: BeitConfig): Recognised | string {
@@ -41,11 +52,11 @@ export function recognise(file: OnnxFile, config: BeitConfig): Recognised | stri
   const inputs = file.inputs.filter(({ name }) => !file.initializers.has(name));
   const images = inputs.filter((port) => fits(port, [null, channels, ...imageSize]));
   const others = inputs.filter((port) => !images.includes(port));
-  const masks = others.filter((port) => fits(port, [null, window[0] * window[1]], BOOL));
+  const masks = others.filter((port) => fits(port, [null, window[0] * window[1]], MASK_TYPES));
   const masked = masks.length === 1 && config.kind === 'pre-training';
   if (images.length !== 1 || others.length !== Number(masked)) {
     const image = `one float32 [batch, ${channels}, ${imageSize.join(', ')}]`;
-    const mask = `, and of a pre-training model one bool [batch, ${window[0] * window[1]}]`;
+    const mask = `, and of a pre-training model one of booleans [batch, ${window[0] * window[1]}]`;
     return `the graph has the inputs ${describe(inputs)}; needed is ${image}${config.kind === 'pre-training' ? mask : ''}`;
   }
   const own = ownTask(file, config, masked);
@@ -61,7 +72,9 @@ export function recognise(file: OnnxFile, config: BeitConfig): Recognised | stri
       input: images[0].name,
       output: outputs[0],
       outputs,
-      ...(masked ? { mask: masks[0].name } : task.name === 'masked-image' && { unmasked: true }),
+      ...(masked
+        ? { mask: masks[0].name, maskType: MASK_TYPES.get(masks[0].dataType) }
+        : task.name === 'masked-image' && { unmasked: true }),
       ...(typeof batch === 'number' && { batch }),
     },
     left: file.outputs.map(({ name }) => name).filter((name) => !outputs.includes(name)),
@@ -202,8 +215,8 @@ function neededOutputs(config: BeitConfig): string {
 }
 
 /** What a port leaves open fits; what it states must be right. */
-function fits({ dataType, shape }: Omit<OnnxPort, 'name'>, wanted: Sides, type = FLOAT): boolean {
-  if (dataType !== type) return false;
+function fits({ dataType, shape }: Omit<OnnxPort, 'name'>, wanted: Sides, types = FLOATS): boolean {
+  if (!types.has(dataType)) return false;
   if (!shape) return true;
   return (
     shape.length === wanted.length &&

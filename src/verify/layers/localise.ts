@@ -239,7 +239,12 @@ async function fetchValues(of: GraphCase, names: readonly string[]): Promise<Map
         shape: [config.channels, ...config.imageSize],
         inputName: probes.pixels,
         ...(mask && {
-          masks: { name: probes.mask!, data: mask, shape: [config.window[0] * config.window[1]] },
+          masks: {
+            name: probes.mask!,
+            type: probes.maskType,
+            data: mask,
+            shape: [config.window[0] * config.window[1]],
+          },
         }),
         fetch: wanted.slice(at, at + perRun),
         threads,

@@ -40,6 +40,7 @@ export interface BlockProbes {
 export interface Probes {
   readonly pixels: string;
   readonly mask?: string;
+  readonly maskType?: Ends['maskType'];
   readonly blocks: readonly BlockProbes[];
   /** the norms after the blocks, in the order of the graph */
   readonly finals: readonly Norm[];
@@ -57,7 +58,7 @@ export function findProbes(
   file: OnnxFile,
   config: BeitConfig,
   task: Task,
-  ends: Pick<Ends, 'input' | 'outputs' | 'unmasked'>,
+  ends: Pick<Ends, 'input' | 'outputs' | 'unmasked' | 'maskType'>,
 ): Probes | string {
   const { input: pixels } = ends;
   const inputs = file.inputs.filter(({ name }) => !file.initializers.has(name));
@@ -91,7 +92,7 @@ export function findProbes(
   if (typeof segment === 'string') return segment;
   return {
     pixels,
-    ...(needsMask && { mask: masks[0].name }),
+    ...(needsMask && { mask: masks[0].name, maskType: ends.maskType }),
     blocks: blocksFrom(0, depth),
     finals: norms.slice(2 * depth, 2 * depth + between),
     ...(second > 0 && {

@@ -27,6 +27,7 @@ function optionModel(option: Option): OptionModel {
             name: value,
             kind: option instanceof CliOption ? option.valueKind : 'none',
             choices: option.argChoices ?? [],
+            words: option instanceof CliOption ? option.words : [],
           },
         }),
   };
@@ -53,6 +54,7 @@ export function describeProgram(program: Command, models: readonly string[]): Pr
                 name: argument.name(),
                 kind: ARGUMENT_KINDS.get(argument.name()) ?? 'none',
                 choices,
+                words: [],
               },
             }
           : {}),

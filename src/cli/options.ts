@@ -3,7 +3,7 @@
  */
 import { InvalidArgumentError, Option } from 'commander';
 import { printable } from '../errors.js';
-import { LABEL_WORDS } from '../label-sets.js';
+import { LABEL_SETS, LABEL_WORDS, NO_LABELS } from '../label-sets.js';
 import { PRECISIONS, type PrecisionName } from '../precision.js';
 import type { Route } from '../preprocessing-routes.js';
 import { FEATURE_TAPS, OUT_TYPES, TASKS, type OutType } from '../task.js';
@@ -14,11 +14,14 @@ export type ValueKind = 'source' | 'file' | 'none';
 
 export class CliOption extends Option {
   valueKind: ValueKind = 'none';
+  /** words that can be given instead of a file */
+  words: readonly string[] = [];
   /** the command cannot do without it */
   needed = false;
 
-  takes(kind: ValueKind): this {
+  takes(kind: ValueKind, words: readonly string[] = []): this {
     this.valueKind = kind;
+    this.words = words;
     return this;
   }
 
@@ -277,7 +280,7 @@ export const OPTIONS = {
       '--labels <names>',
       `class names: ${LABEL_WORDS}; or a file: one per line, a JSON array or object, a config.json`,
     )
-      .takes('file')
+      .takes('file', [...LABEL_SETS.map(({ name }) => name), NO_LABELS])
       .argParser(text),
   top: () => make('--top <n>', 'classes per picture (default: 5)').argParser(integer(1, 100_000)),
   preprocess: () =>

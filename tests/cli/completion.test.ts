@@ -80,6 +80,17 @@ describe.skipIf(process.platform === 'win32')('bash completes', () => {
     ['choices of a command', 'convert-beit convert --beit-version ', () => ['1', '2']],
     ['shells', 'convert-beit completion ', () => ['bash', 'zsh', 'fish']],
     ['commands after help', 'convert-beit help ver', () => ['verify']],
+    [
+      'sets of class names beside files',
+      'convert-beit --labels ',
+      () => ['imagenet-1k', 'imagenet-22k', 'ade20k', 'none', 'completion.bash'],
+    ],
+    [
+      'a set of class names',
+      'convert-beit classify model.onnx --labels ima',
+      () => ['imagenet-1k', 'imagenet-22k'],
+    ],
+    ['a file of class names', 'convert-beit --labels=com', () => ['completion.bash']],
     ['nothing of ours where a file is due', 'convert-beit --out ', () => []],
     ['nothing of ours where a number is due', 'convert-beit --seed ', () => []],
     ['nothing of ours for a local path', 'convert-beit --src ./', () => []],
@@ -107,6 +118,13 @@ describe('every shell’s script', () => {
       }
     }
     for (const source of sources) expect(stdout).toContain(source);
+  });
+
+  it.each([
+    ['zsh', ': _convert-beit_word_or_file imagenet-1k imagenet-22k ade20k none'],
+    ['fish', "-l labels -r -F -a 'imagenet-1k imagenet-22k ade20k none'"],
+  ])('%s offers sets of class names beside files', async (shell, expected) => {
+    expect((await runCompiled(['completion', shell])).stdout).toContain(expected);
   });
 
   it('is made from the commands: values are known by their kind', () => {

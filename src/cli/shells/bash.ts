@@ -15,6 +15,14 @@ ${fn}_nothing() {
   compopt +o default +o bashdefault 2>/dev/null
 }
 
+# Words, or a file: bash offers files by itself only where there is nothing else.
+${fn}_word_or_file() {
+  local path
+  ${fn}_offer "$1"
+  while IFS= read -r path; do COMPREPLY+=("$path"); done < <(compgen -f -- "$cur")
+  compopt -o filenames 2>/dev/null
+}
+
 ${fn}_source() {
   ${fn}_offer "${program.sources.join(' ')}"
   # Empty: the shell offers files. What ends in a colon goes on.
@@ -97,7 +105,7 @@ function offer(value: ValueModel, fn: string): string {
     case 'source':
       return `${fn}_source`;
     case 'file':
-      return ':';
+      return value.words.length > 0 ? `${fn}_word_or_file "${value.words.join(' ')}"` : ':';
     case 'none':
       return `${fn}_nothing`;
   }

@@ -61,8 +61,10 @@ function offer(value: ValueModel, fn: string, required: boolean): string {
   switch (value.kind) {
     case 'source':
       return `${exclusive}-a '(${fn}_sources)'`;
-    case 'file':
-      return required ? '-r -F' : '-F';
+    case 'file': {
+      const words = value.words.length > 0 ? ` -a ${quote(value.words.join(' '))}` : '';
+      return `${required ? '-r -F' : '-F'}${words}`;
+    }
     case 'none':
       return exclusive.trim();
   }

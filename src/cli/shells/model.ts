@@ -14,7 +14,10 @@ export interface OptionModel {
 export interface ValueModel {
   readonly name: string;
   readonly kind: ValueKind;
+  /** nothing else is taken */
   readonly choices: readonly string[];
+  /** offered beside files */
+  readonly words: readonly string[];
 }
 
 export interface CommandModel {

@@ -14,6 +14,10 @@ ${program.sources.map((source) => `    ${quote(source)}`).join('\n')}
   _alternative 'sources:source:compadd -a sources' 'files:file:_files'
 }
 
+${fn}_word_or_file() {
+  _alternative "words:name:($*)" 'files:file:_files'
+}
+
 ${fn}_commands() {
   local -a commands
   commands=(
@@ -80,7 +84,8 @@ function action(value: ValueModel, fn: string): string {
     case 'source':
       return `${fn}_source`;
     case 'file':
-      return '_files';
+      // The blank keeps zsh from putting words of its own before ours.
+      return value.words.length > 0 ? ` ${fn}_word_or_file ${value.words.join(' ')}` : '_files';
     case 'none':
       return ' ';
   }

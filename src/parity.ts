@@ -21,6 +21,7 @@ import type { Reference } from './verify/checks/against.js';
 import type { GoldenValues } from './verify/checks/golden.js';
 import type { LogitsPair } from './verify/checks/logits.js';
 import type { ParityReport } from './verify/report.js';
+import type { OutputDetails } from './verify/report/data.js';
 import type { Truth } from './verify/verify.js';
 import { VERSION } from './version.js';
 
@@ -31,6 +32,8 @@ export interface Measured {
   readonly parity: ParityReport;
   /** all logits, where they could be had */
   readonly pairs: readonly LogitsPair[];
+  /** the same, as far as charts need it, of a graph that is no classifier */
+  readonly outputs: readonly OutputDetails[];
 }
 
 export async function measure(
@@ -41,7 +44,10 @@ export async function measure(
   written: { readonly exported?: Exported; readonly truth?: Truth; readonly task?: Task } = {},
 ): Promise<Measured> {
   const { exported, truth, task } = written;
-  const { verifyModel } = await import('./verify/verify.js');
+  const [{ verifyModel }, { outputDetails }] = await Promise.all([
+    import('./verify/verify.js'),
+    import('./verify/report/details.js'),
+  ]);
   const images = options.images?.length ? await readImages(options.images, model.preprocessing) : undefined;
   const against = 'against' in options && options.against ? await readReferences(options.against) : undefined;
   const golden = 'golden' in options && options.golden ? await readGolden(options, resolved) : undefined;
@@ -53,6 +59,7 @@ export async function measure(
     : Promise.resolve();
   flushed.catch(() => undefined);
   let pairs: readonly LogitsPair[] = [];
+  let outputs: readonly OutputDetails[] = [];
   const parity = await verifyModel(path, model, {
     task,
     samples: options.samples,
@@ -71,9 +78,12 @@ export async function measure(
     onLogits: (all) => {
       pairs = all;
     },
+    onOutputs: (all) => {
+      outputs = outputDetails(all);
+    },
   });
   await flushed;
-  return { parity, pairs };
+  return { parity, pairs, outputs };
 }
 
 /**
@@ -142,69 +152,31 @@ export interface Reported extends Measured {
   readonly files: readonly FileSummary[];
 }
 
-/** The report, as the formats that were asked for. */
-export async function report(options: ConvertOptions | VerifyOptions, of: Reported): Promise<void> {
-  if (!options.reports?.length) return;
-  const [{ assembleReport }, { writeReports }] = await Promise.all([
+/**
+ * The report, as the formats that were asked for.
+ *
+ * @param paths of this file's reports; the command line has those that were typed
+ */
+export async function report(
+  options: ConvertOptions | VerifyOptions,
+  of: Reported,
+  paths: readonly string[] = options.reports ?? [],
+): Promise<void> {
+  if (paths.length === 0) return;
+  const [{ assembleReport }, { writeReports }, { commandOf }] = await Promise.all([
     import('./verify/report/assemble.js'),
     import('./verify/report/write.js'),
+    import('./reproduce.js'),
   ]);
   const document = await assembleReport({
     ...of,
     files: of.files.map(({ path, ...file }) => ({ ...file, name: basename(path) })),
     toolVersion: VERSION,
-    command: await reproduce(options, of),
+    command: commandOf(options, of.resolved.id, of.parity.inputs.length),
     pictures: await thumbnails(options.images ?? []),
     signal: options.signal,
   });
-  await writeReports(options.reports, document);
-}
-
-/** The command line that does the same again: what was a default is said. */
-async function reproduce(
-  options: ConvertOptions | VerifyOptions,
-  { resolved, parity }: Reported,
-): Promise<string> {
-  const { commandLine } = await import('./verify/report/command.js');
-  const verifying = 'model' in options;
-  const given = <T extends string | number>(
-    flag: string,
-    value: T | undefined,
-  ): readonly [string, T] | undefined => (value === undefined ? undefined : [flag, value]);
-  return commandLine(verifying ? ['verify', options.model] : [], [
-    // A hub source is pinned to the commit that was read.
-    ['--src', options.src.startsWith('hf:') ? resolved.id : options.src],
-    verifying ? undefined : ['--out', options.out],
-    given('--config', options.configPath),
-    given('--beit-version', options.version),
-    options.sharedTable && ['--shared-bias', options.sharedTable === 'spread' ? 'layers' : 'keep'],
-    verifying ? undefined : given('--opset', options.opset),
-    !verifying && options.dynamicSize ? ['--dynamic-size'] : undefined,
-    !verifying && options.dynamicSize ? given('--resize', options.resize) : undefined,
-    !verifying && options.externalData ? ['--external-data'] : undefined,
-    !verifying && options.precisions?.length ? ['--dtype', options.precisions.join(',')] : undefined,
-    !verifying && options.keep ? ['--keep', options.keep.join(',') || 'none'] : undefined,
-    !verifying && options.link ? ['--link'] : undefined,
-    !verifying && options.reduceRange !== undefined
-      ? [options.reduceRange ? '--reduce-range' : '--no-reduce-range']
-      : undefined,
-    options.acceptQuality ? ['--accept-quality'] : undefined,
-    !verifying && options.verify === false ? ['--no-verify'] : undefined,
-    ...(options.images?.length
-      ? [['--image', options.images] as const]
-      : parity.inputs.length > 0
-        ? [['--samples', parity.inputs.length] as const, ['--seed', options.seed ?? 0] as const]
-        : []),
-    given('--threads', options.threads),
-    options.layers ? ['--layers'] : undefined,
-    verifying && options.against?.length ? ['--against', options.against] : undefined,
-    verifying && options.golden
-      ? options.golden === true
-        ? ['--golden']
-        : ['--golden', options.golden]
-      : undefined,
-    ...(options.reports ?? []).map((path) => ['--report', path] as const),
-  ]);
+  await writeReports(paths, document);
 }
 
 async function thumbnails(paths: readonly string[]): Promise<{ name: string; dataUrl: string }[]> {

@@ -13,6 +13,7 @@ const FLOOR_2 = [
   'results.ts',
   'not-onnx.ts',
   'parity.ts',
+  'reproduce.ts',
   'evaluation.ts',
   'classifier-file.ts',
 ];

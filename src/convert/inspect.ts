@@ -44,6 +44,8 @@ export interface CheckpointInspection {
   /** why it cannot be converted */
   readonly problem?: { readonly kind: string; readonly message: string; readonly next?: string };
   readonly labels?: readonly string[];
+  /** one phrase: where the class names are from */
+  readonly labelsOrigin?: string;
   /** what a pickle holds beside the weights; absent for containers of tensors alone */
   readonly contents?: Omit<PickleContents, 'labels'>;
   readonly metadata: readonly (readonly [key: string, value: string])[];
@@ -92,7 +94,7 @@ export async function inspectCheckpoint(
           ...(problem.next !== undefined && { next: problem.next }),
         },
       }),
-      ...(found.labels && { labels: found.labels }),
+      ...(found.labels && { labels: found.labels, labelsOrigin: found.labelsOrigin }),
       ...(checkpoint.contents && { contents: withoutLabels(checkpoint.contents) }),
       metadata: [...checkpoint.metadata],
       notes: found.notes,

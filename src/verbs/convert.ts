@@ -169,7 +169,7 @@ async function publishAll(
   for (const [i, target] of targets.entries()) {
     const each = exported[i];
     const output = outputSummary(each, target.path);
-    let measured: Measured = { parity: SKIPPED, pairs: [] };
+    let measured: Measured = { parity: SKIPPED, pairs: [], outputs: [] };
     if (options.verify ?? true) {
       if (options.link) await lendSources(model, dirname(target.staged));
       measured = await measure(each.model.path, model, checked, resolved, {
@@ -180,7 +180,7 @@ async function publishAll(
     }
     const tell = async (): Promise<void> => {
       const reported = { ...measured, ...of, files: filesOf(output) };
-      await report(reportsOf(options, each, i), reported);
+      await report(options, reported, reportsOf(options, each, i));
       await watch?.({ ...reported, output });
     };
     try {
@@ -205,9 +205,12 @@ async function publishAll(
 }
 
 /** One report a file: those of further precisions carry their name, as the models do. */
-function reportsOf(options: ConvertOptions, { precision }: Exported, index: number): ConvertOptions {
-  if (index === 0 || !options.reports) return options;
-  return { ...options, reports: options.reports.map((path) => path.replace(/(\.\w+)$/, `_${precision}$1`)) };
+function reportsOf(
+  { reports }: ConvertOptions,
+  { precision }: Exported,
+  index: number,
+): readonly string[] | undefined {
+  return index === 0 ? reports : reports?.map((path) => path.replace(/(\.\w+)$/, `_${precision}$1`));
 }
 
 /** All files are compared on the same inputs, so that the reference is computed once. */

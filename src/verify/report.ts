@@ -74,6 +74,15 @@ export interface OutputParity {
   readonly expectedNoise: number;
   /** largest error in standard deviations of the oracle's values */
   readonly deviation: number;
+  /** where the largest error is: an input's name, and the element in its output; absent where there is none */
+  readonly worst?: { readonly input: string; readonly at: readonly number[] };
+  /** what `noiseUnits` may be; absent for lower precisions, which `quality` judges */
+  readonly noiseUnitsAllowed?: number;
+  /** lower precisions only: `cosine` at least, `deviation` at most */
+  readonly quality?: {
+    readonly precision: string;
+    readonly limits: { readonly cosine: number; readonly deviation: number };
+  };
 }
 
 /** One of the best classes. */
@@ -90,11 +99,11 @@ export interface Prediction {
 export interface InputParity {
   /** `seed 0 #0` or the image's file name */
   readonly name: string;
-  /** largest |written - oracle| */
+  /** largest |written - oracle|, of all outputs */
   readonly maxAbs: number;
-  /** `maxAbs` in units of the float32 noise expected here */
+  /** `maxAbs` in units of the float32 noise expected here; of several outputs, the worst */
   readonly noiseUnits: number;
-  /** five best classes by the written file and by the oracle */
+  /** five best classes by the written file; none where the graph is no classifier */
   readonly written: readonly Prediction[];
   /** by the float64 reference */
   readonly oracle: readonly Prediction[];
@@ -208,25 +217,27 @@ export function formatReport(report: ParityReport): string[] {
   return lines;
 }
 
-function headline({ verdict, checks, logits, runtime, seconds, accepted }: ParityReport): string {
+function headline({ verdict, checks, logits, outputs, runtime, seconds, accepted }: ParityReport): string {
+  const quality = logits?.quality ?? outputs?.[0]?.quality;
   const how = [
     ...(logits ? [`cosine ${logits.cosine.toFixed(9)}`] : []),
     ...(runtime ? [`${runtime.name} ${runtime.version}`] : []),
     `${seconds.toFixed(1)} s`,
   ].join(', ');
   if (verdict === 'passed') {
-    return logits?.quality
-      ? `parity passed: the file is as good as ${logits.quality.precision} should be (${how})`
+    return quality
+      ? `parity passed: the file is as good as ${quality.precision} should be (${how})`
       : `parity passed: the file computes what the source computes (${how})`;
   }
   if (accepted)
-    return `parity FAILED, accepted as it is: ${logits?.quality?.precision ?? 'its precision'} should be better (${how})`;
+    return `parity FAILED, accepted as it is: ${quality?.precision ?? 'its precision'} should be better (${how})`;
   const failed = checks.filter(({ passed, notRun }) => !passed && !notRun).map(({ name }) => name);
   return `parity FAILED: ${failed.join(', ')} (${how})`;
 }
 
 function inputLines({ name, maxAbs, noiseUnits, written, oracle }: InputParity): string[] {
   const error = `max |error| ${maxAbs.toExponential(1)}, ${noiseUnits.toFixed(1)} noise units`;
+  if (written.length === 0) return [`  ${printable(name)}: ${error}`];
   const lines = [`  ${printable(name)}: ${error}; best: ${best(written)}`];
   if (written[0]?.class !== oracle[0]?.class) lines.push(`    by the source: ${best(oracle)}`);
   return lines;

@@ -23,6 +23,8 @@ export function sampleMask(patches: number, seed: number, index: number): Uint8A
   return Uint8Array.from({ length: patches }, () => (next() / 2 ** 32 < MASKED_SHARE ? 1 : 0));
 }
 
+type Places = readonly number[] | undefined;
+
 /** One pair per output, over all inputs. */
 export async function runTask(
   path: string,
@@ -75,7 +77,10 @@ export async function runTask(
     }
   }
   const parts = new Map(
-    ports.map(({ name }) => [name, { written: [] as number[][], oracle: [] as Float64Array[], noise: 0 }]),
+    ports.map(({ name }) => [
+      name,
+      { written: [] as number[][], oracle: [] as Float64Array[], noise: 0, positions: undefined as Places },
+    ]),
   );
   for (const [i, { pixels }] of inputs.entries()) {
     const expected = await expectOutputs(
@@ -102,11 +107,20 @@ export async function runTask(
       part.written.push(positions ? atPositions(all, own, positions) : (all as unknown as number[]));
       part.oracle.push(values);
       part.noise = Math.max(part.noise, noise);
+      part.positions = positions;
     }
   }
   const pairs = ports.map(({ name, shape: own }): OutputPair => {
-    const { written, oracle, noise } = parts.get(name)!;
-    return { name, shape: own, written: join(written), oracle: join(oracle), noise };
+    const { written, oracle, noise, positions } = parts.get(name)!;
+    return {
+      name,
+      shape: own,
+      inputs: inputs.map((input) => input.name),
+      written: join(written),
+      oracle: join(oracle),
+      noise,
+      ...(positions && { positions }),
+    };
   });
   return { pairs, version: ran.version };
 }

@@ -21,13 +21,13 @@ import { checkInventory } from './checks/inventory.js';
 import { checkLayers } from './checks/layers.js';
 import { checkLogits, type LogitsPair, type LogitsResult } from './checks/logits.js';
 import { linkedFindings } from './checks/linked.js';
-import { checkOutputs } from './checks/outputs.js';
+import { checkOutputs, type OutputPair } from './checks/outputs.js';
 import { checkProvenance } from './checks/provenance.js';
 import { checkQuality } from './checks/quality.js';
 import { checkSizes, type AtSize } from './checks/sizes.js';
 import { checkStructure } from './checks/structure.js';
 import { openOnnxFile, type OnnxFile } from './onnx-file.js';
-import type { Check, OutputParity, ParityReport } from './report.js';
+import type { Check, InputParity, OutputParity, ParityReport } from './report.js';
 import { runTask } from './run-task.js';
 import {
   SMALL_MODEL_FLOPS,
@@ -57,6 +57,8 @@ export interface VerifyModelOptions extends InputOptions, RunOptions {
   readonly golden?: GoldenValues;
   /** all logits, which the report sums up only */
   readonly onLogits?: (pairs: readonly LogitsPair[]) => void;
+  /** the same of a graph that is no classifier; large, and gone afterwards */
+  readonly onOutputs?: (pairs: readonly OutputPair[]) => void;
   /** the oracle's answers, shared by several files of one model and the same inputs */
   readonly truth?: Truth;
   /** resizes the model, for files that take images of any size */
@@ -175,7 +177,7 @@ export async function verifyModel(
       ...(compared ? { logits: compared.logits, runtime: compared.runtime } : {}),
       ...(outputs ? { outputs: outputs.outputs, runtime: outputs.runtime } : {}),
       ...(layers?.report && { layers: layers.report }),
-      inputs: compared ? compared.inputs : [],
+      inputs: (compared ?? outputs)?.inputs ?? [],
       seconds: seconds(),
     };
   } finally {
@@ -249,6 +251,7 @@ async function compareOutputs(
 ): Promise<Judged> {
   try {
     const { pairs, version } = await runTask(path, model, task, inputs, options);
+      options.onOutputs?.(pairs);
     return {
       ...checkOutputs(pairs, options.precision),
       runtime: { name: 'onnxruntime-node', version },
@@ -284,6 +287,7 @@ type Judged = Compared | ComparedOutputs | { readonly check: Check };
 interface ComparedOutputs {
   readonly check: Check;
   readonly outputs: readonly OutputParity[];
+  readonly inputs: readonly InputParity[];
   readonly runtime: NonNullable<ParityReport['runtime']>;
 }
 

@@ -99,6 +99,7 @@ describe('convert hands its options to the pipeline', () => {
       '--src',
       '--stream',
       '--config',
+      '--labels',
       '--beit-version',
       '--layout',
       '--shared-bias',
@@ -118,7 +119,6 @@ describe('convert hands its options to the pipeline', () => {
     expect(flags('convert').sort()).toEqual(
       [
         ...shared,
-        '--labels',
         '--out',
         '--to',
         '--format',

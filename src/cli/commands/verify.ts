@@ -18,6 +18,7 @@ export function verifyCommand(deps: CliDeps): Command {
     .addOption(OPTIONS.src())
     .addOption(OPTIONS.stream())
     .addOption(OPTIONS.config())
+    .addOption(OPTIONS.labels())
     .addOption(OPTIONS.layout())
     .addOption(OPTIONS.beitVersion())
     .addOption(OPTIONS.sharedBias())

@@ -91,7 +91,7 @@ export function describePreprocessing(preprocessing: Preprocessing): string {
 }
 
 /** `1,000 class names: imagenet-1k, hf:…`. */
-export function describeLabels({ count, origin }: LabelsSummary): string {
+export function describeLabels({ count, origin }: Pick<LabelsSummary, 'count' | 'origin'>): string {
   return `${plural(count, 'class name')}: ${printable(origin, 300)}`;
 }
 

@@ -12,6 +12,7 @@ import {
   describeCostExactly,
   describeFile,
   describeKind,
+  describeLabels,
   describeVersion,
 } from './describe.js';
 import { costSections, moduleLines, statisticsLines } from './modules.js';
@@ -66,7 +67,9 @@ function summary(inspection: Inspection, view: View): Section[] {
       lines: [
         describeConfig(config),
         describeBlocks(config),
-        ...(labels ? [`${formatInteger(labels.length)} class names`] : []),
+        ...(labels
+          ? [describeLabels({ count: labels.length, origin: inspection.labelsOrigin ?? 'the checkpoint' })]
+          : []),
       ],
     });
   }

@@ -4,14 +4,19 @@
 import { listNames, printable } from '../../errors.js';
 import type { PrecisionName } from '../../precision.js';
 import { COSINE_NEEDED, NOISE_UNITS_ALLOWED } from '../compare.js';
-import type { Check, OutputParity } from '../report.js';
+import type { Check, InputParity, OutputParity } from '../report.js';
 import { units } from './logits.js';
 import { QUALITY } from './quality.js';
 
 /** One output over all inputs: what the file gave and what the oracle reckons, element by element. */
 export interface OutputPair {
   readonly name: string;
+  /** of one image */
   readonly shape: readonly number[];
+  /** names of the inputs */
+  readonly inputs: readonly string[];
+  /** the places of a map `[K, H, W]` that are here, row-major; absent: all */
+  readonly positions?: readonly number[];
   readonly written: Float32Array | Float64Array;
   readonly oracle: Float64Array;
   /** expected rms float32 error of one element */
@@ -21,8 +26,9 @@ export interface OutputPair {
 export function checkOutputs(
   pairs: readonly OutputPair[],
   precision: PrecisionName,
-): { check: Check; outputs: readonly OutputParity[] } {
-  const outputs = pairs.map(compare);
+): { check: Check; outputs: readonly OutputParity[]; inputs: readonly InputParity[] } {
+  const compared = pairs.map((pair) => compare(pair, precision));
+  const outputs = compared.map(({ output }) => output);
   const findings = outputs.flatMap((output) => findingsOf(output, precision));
   const worst = outputs.reduce((most, next) => (next.noiseUnits > most.noiseUnits ? next : most));
   const number = outputs.length === 1 ? printable(outputs[0].name) : `${outputs.length} outputs`;
@@ -32,6 +38,16 @@ export function checkOutputs(
       : `${precision}: cosine ${Math.min(...outputs.map(({ cosine }) => cosine)).toFixed(6)}, max |error| ${worst.maxAbs.toExponential(1)}`;
   return {
     outputs,
+    inputs: pairs[0].inputs.map((name, i) => {
+      const each = compared.map(({ output, errors }) => ({ maxAbs: errors[i], noise: output.expectedNoise }));
+      return {
+        name,
+        maxAbs: Math.max(...each.map(({ maxAbs }) => maxAbs)),
+        noiseUnits: Math.max(...each.map(({ maxAbs, noise }) => (maxAbs === 0 ? 0 : maxAbs / noise))),
+        written: [],
+        oracle: [],
+      };
+    }),
     check: {
       name: 'outputs',
       passed: findings.length === 0,
@@ -44,13 +60,47 @@ export function checkOutputs(
   };
 }
 
-function compare({ name, shape, written, oracle, noise }: OutputPair): OutputParity {
-  let maxAbs = 0;
+/** Index in the whole output of one image, row-major, of an element that was compared. */
+export function indexOf(
+  { shape, positions }: Pick<OutputPair, 'shape' | 'positions'>,
+  element: number,
+): number {
+  if (!positions) return element;
+  const [, height, width] = shape;
+  const plane = Math.floor(element / positions.length);
+  return plane * height * width + positions[element % positions.length];
+}
+
+/** `[y, x]` of a row-major index. */
+export function placeOf(shape: readonly number[], index: number): number[] {
+  let rest = index;
+  return shape
+    .toReversed()
+    .map((side) => {
+      const at = rest % side;
+      rest = Math.floor(rest / side);
+      return at;
+    })
+    .reverse();
+}
+
+/** @returns the comparison, and the largest error of every input */
+function compare(
+  pair: OutputPair,
+  precision: PrecisionName,
+): { output: OutputParity; errors: readonly number[] } {
+  const { name, shape, inputs, written, oracle, noise } = pair;
+  const each = oracle.length / inputs.length;
+  const errors = new Array<number>(inputs.length).fill(0);
+  let [maxAbs, place] = [0, 0];
   let largest = 0;
   let [product, writtenSquares, oracleSquares, sum] = [0, 0, 0, 0];
   for (let i = 0; i < oracle.length; i++) {
-    const error = Math.abs(written[i] - oracle[i]);
-    maxAbs = Math.max(maxAbs, Number.isFinite(error) ? error : Infinity);
+    const difference = Math.abs(written[i] - oracle[i]);
+    const error = Number.isFinite(difference) ? difference : Infinity;
+    if (error > maxAbs) [maxAbs, place] = [error, i];
+    const input = Math.floor(i / each);
+    if (error > errors[input]) errors[input] = error;
     largest = Math.max(largest, Math.abs(oracle[i]));
     product += written[i] * oracle[i];
     writtenSquares += written[i] ** 2;
@@ -62,7 +112,7 @@ function compare({ name, shape, written, oracle, noise }: OutputPair): OutputPar
   const cosine = product / Math.sqrt(writtenSquares * oracleSquares);
   // As for logits: a float32 result can't be nearer than its own rounding.
   const expectedNoise = Math.max(noise, (largest * 2 ** -24) / Math.sqrt(3));
-  return {
+  const output: OutputParity = {
     name,
     shape,
     compared: oracle.length,
@@ -72,7 +122,20 @@ function compare({ name, shape, written, oracle, noise }: OutputPair): OutputPar
     noiseUnits: maxAbs === 0 ? 0 : maxAbs / expectedNoise,
     expectedNoise,
     deviation: maxAbs / spread,
+    ...(maxAbs > 0 && {
+      worst: { input: inputs[Math.floor(place / each)], at: placeOf(shape, indexOf(pair, place % each)) },
+    }),
+    ...(precision === 'fp32'
+      ? { noiseUnitsAllowed: NOISE_UNITS_ALLOWED }
+      : { quality: { precision, limits: outputLimits(precision) } }),
   };
+  return { output, errors };
+}
+
+/** Thousands of elements instead of one vector of logits: their largest error is that much further out. */
+function outputLimits(precision: Exclude<PrecisionName, 'fp32'>): { cosine: number; deviation: number } {
+  const { cosine, deviation } = QUALITY[precision];
+  return { cosine, deviation: Number((3 * deviation).toPrecision(6)) };
 }
 
 function findingsOf(
@@ -91,13 +154,12 @@ function findingsOf(
         : [`${of}: cosine ${cosine.toFixed(7)}; at least ${COSINE_NEEDED} is needed`]),
     ];
   }
-  const limits = QUALITY[precision];
+  const limits = outputLimits(precision);
   return [
     ...(cosine >= limits.cosine
       ? []
       : [`${of}: cosine ${cosine.toFixed(6)}; at least ${limits.cosine} is needed for ${precision}`]),
-    // Thousands of elements instead of one vector of logits: their largest error is that much further out.
-    ...(deviation <= 3 * limits.deviation
+    ...(deviation <= limits.deviation
       ? []
       : [`${of}: the largest error is ${deviation.toPrecision(2)} of the spread (${amount})`]),
   ];

@@ -8,13 +8,14 @@ import type { LogitsPair } from '../checks/logits.js';
 import type { ParityReport } from '../report.js';
 import {
   REPORT_VERSION,
-  logitDetails,
   thisMachine,
+  type OutputDetails,
   type Picture,
   type ReportDocument,
   type ReportFile,
   type ReportSource,
 } from './data.js';
+import { logitDetails } from './details.js';
 
 export interface ReportParts {
   readonly toolVersion: string;
@@ -24,6 +25,7 @@ export interface ReportParts {
   readonly files: readonly ReportFile[];
   readonly parity: ParityReport;
   readonly pairs: readonly LogitsPair[];
+  readonly outputs: readonly OutputDetails[];
   readonly model: BeitModel;
   readonly pictures: readonly Picture[];
   readonly signal?: AbortSignal;
@@ -35,8 +37,8 @@ export interface ReportParts {
 
 export async function assembleReport(parts: ReportParts): Promise<ReportDocument> {
   const { toolVersion, command, pairs, model, pictures, signal, reproducible } = parts;
-  const { id, commit, files, container, layout, version, config, parameters, flops, preprocessing, notes } =
-    parts.source;
+  const { id, commit, files, container, layout, version, config } = parts.source;
+  const { parameters, flops, preprocessing, labels, notes } = parts.source;
   const { seconds, ...parity } = parts.parity;
   const statistics = parts.statistics ?? (await weightStatistics(model.tensors, signal));
   return {
@@ -55,12 +57,14 @@ export async function assembleReport(parts: ReportParts): Promise<ReportDocument
       parameters,
       flops,
       preprocessing,
+      ...(labels && { labels }),
       notes,
     },
     files: parts.files.map((file) => ({ ...file, name: basename(file.name) })),
     ...(!reproducible && { machine: thisMachine() }),
     parity: { ...parity, ...(!reproducible && { seconds }) },
     logits: logitDetails(pairs),
+    outputs: parts.outputs,
     weights: [...statistics.groups].map(([name, of]) => ({ name, statistics: of })),
     unusual: statistics.unusual,
     pictures,

@@ -15,7 +15,7 @@ export function escapeHtml(text: string): string {
 
 const WIDTH = 640;
 const HEIGHT = 280;
-const LEFT = 62;
+const LEFT = 84;
 const RIGHT = 14;
 const TOP = 14;
 const BOTTOM = 58;
@@ -79,11 +79,30 @@ function yGrid(y: Scale, ticks: readonly { at: number; label: string }[]): strin
     .join('');
 }
 
+/** Of a character on a phone, where the text is largest against the chart. */
+const CHARACTER = 11.5;
+
+/** The labels that do not touch each other; the last one is always there. */
+function apart<T extends { readonly label: string; readonly at: number }>(all: readonly T[]): T[] {
+  const half = ({ label }: T): number => (label.length * CHARACTER) / 2 + 4;
+  const last = all[all.length - 1];
+  let edge = -Infinity;
+  return all.filter((each) => {
+    const free = each.at - half(each) >= edge;
+    const fits = each === last || each.at + half(each) <= last.at - half(last);
+    if (!free || !fits) return false;
+    edge = each.at + half(each);
+    return true;
+  });
+}
+
 export interface ErrorPoint {
   readonly label: string;
   readonly error: number;
   /** the band's middle: expected rms noise */
   readonly noise: number;
+  /** taken off the network at some place, not on the way: no line leads there */
+  readonly aside?: boolean;
 }
 
 /** Error along the network on a logarithmic axis, over the band of what must be expected. */
@@ -101,18 +120,26 @@ export function errorChart(chart: Chart, points: readonly ErrorPoint[], widest: 
   const ticks = Array.from({ length: high - low + 1 }, (_, i) => low + i)
     .filter((exponent) => (exponent - low) % every === 0)
     .map((at) => ({ at, label: power(at) }));
+  const way = points.filter(({ aside }) => !aside);
   const edge = (factor: number): string[] =>
-    points.map(({ noise }, i) => `${n(x(i))},${n(level(noise * factor))}`);
-  const line = points
+    way.map(({ noise }, i) => `${n(x(i))},${n(level(noise * factor))}`);
+  const line = way
     .map(({ error }, i) => `${n(x(i))},${n(level(Number.isFinite(error) ? error : 10 ** high))}`)
     .join(' ');
-  const skip = Math.ceil(points.length / 14);
-  const labels = points
-    .map(({ label }, i) =>
-      i % skip === 0 || i === points.length - 1
-        ? text(x(i), HEIGHT - BOTTOM + 21, label, 'text-anchor="middle"')
-        : '',
-    )
+  // The band of what stands aside, each with its own.
+  const beside = points
+    .map(({ noise, aside }, i) => {
+      if (!aside) return '';
+      const [top, middle, bottom] = [noise * widest, noise, noise / widest].map(level);
+      const [left, right] = [n(x(i) - 7), n(x(i) + 7)];
+      return (
+        `<rect class="band" x="${left}" y="${n(top)}" width="14" height="${n(bottom - top)}"/>` +
+        `<line class="expected" x1="${left}" x2="${right}" y1="${n(middle)}" y2="${n(middle)}"/>`
+      );
+    })
+    .join('');
+  const labels = apart(points.map(({ label }, i) => ({ label, at: x(i) })))
+    .map(({ label, at }) => text(at, HEIGHT - BOTTOM + 21, label, 'text-anchor="middle"'))
     .join('');
   const dots = points
     .map(({ label, error, noise }, i) => {
@@ -126,7 +153,7 @@ export function errorChart(chart: Chart, points: readonly ErrorPoint[], widest: 
     yGrid(y, ticks) +
       `<polygon class="band" points="${edge(widest).join(' ')} ${edge(1 / widest)
         .reverse()
-        .join(' ')}"/>` +
+        .join(' ')}"/>${beside}` +
       `<polyline class="expected" points="${edge(1).join(' ')}"/><polyline class="line" points="${line}"/>${dots}${labels}` +
       text(
         (LEFT + WIDTH - RIGHT) / 2,
@@ -139,7 +166,11 @@ export function errorChart(chart: Chart, points: readonly ErrorPoint[], widest: 
 
 export function histogramChart(chart: Chart, range: number, counts: readonly number[], unit: string): string {
   const most = Math.max(1, ...counts);
-  const y = up(0, most * 1.05);
+  const all = counts.reduce((sum, count) => sum + count, 0);
+  // Where one bar would hide all others, a logarithm shows them: what lies far out is what one looks for.
+  const bent = counts.filter((count) => count > 0).length > 1 && most > 0.9 * all;
+  const size = (count: number): number => (bent ? Math.log10(1 + count) : count);
+  const y = up(0, size(most) * 1.05);
   const x = across(-range, range);
   const width = (2 * range) / counts.length;
   const bars = counts
@@ -147,20 +178,26 @@ export function histogramChart(chart: Chart, range: number, counts: readonly num
       if (count === 0) return '';
       const left = x(-range + i * width);
       const right = x(-range + (i + 1) * width);
-      return `<rect class="bar" x="${n(left + 0.5)}" y="${n(y(count))}" width="${n(Math.max(1, right - left - 1))}" height="${n(y(0) - y(count))}"/>`;
+      return `<rect class="bar" x="${n(left + 0.5)}" y="${n(y(size(count)))}" width="${n(Math.max(1, right - left - 1))}" height="${n(y(0) - y(size(count)))}"/>`;
     })
     .join('');
-  const ticks = steps(0, most, 4)
-    .filter(Number.isInteger)
-    .map((at) => ({ at, label: at.toLocaleString('en-US') }));
-  const labels = steps(-range, range, 7)
+  const marks = bent
+    ? [0, ...Array.from({ length: Math.floor(Math.log10(most)) + 1 }, (_, i) => 10 ** i)]
+    : steps(0, most, 4).filter(Number.isInteger);
+  const ticks = marks.map((at) => ({ at: size(at), label: at.toLocaleString('en-US') }));
+  const labels = steps(-range, range, 5)
     .map((at) => text(x(at), HEIGHT - BOTTOM + 21, short(at), 'text-anchor="middle"'))
     .join('');
   return frame(
     chart,
     yGrid(y, ticks) +
       `<line class="zero" x1="${n(x(0))}" x2="${n(x(0))}" y1="${TOP}" y2="${HEIGHT - BOTTOM}"/>${bars}${labels}` +
-      text((LEFT + WIDTH - RIGHT) / 2, HEIGHT - 6, unit, 'class="axis" text-anchor="middle"'),
+      text(
+        (LEFT + WIDTH - RIGHT) / 2,
+        HEIGHT - 6,
+        bent ? `${unit}; counts logarithmic` : unit,
+        'class="axis" text-anchor="middle"',
+      ),
   );
 }
 
@@ -171,7 +208,9 @@ function short(value: number): string {
 
 export function scatterChart(
   chart: Chart,
-  points: readonly { x: number; y: number; says: string }[],
+  points: readonly { readonly x: number; readonly y: number; readonly says: string }[],
+  /** `logit` */
+  what: string,
 ): string {
   const all = points.flatMap((point) => [point.x, point.y]);
   const margin = (Math.max(...all) - Math.min(...all)) * 0.04 || 1;
@@ -198,10 +237,10 @@ export function scatterChart(
       text(
         (LEFT + WIDTH - RIGHT) / 2,
         height - 6,
-        'logit by the source (float64)',
+        `${what} by the source (float64)`,
         'class="axis" text-anchor="middle"',
       ) +
-      `<text class="axis" text-anchor="middle" transform="translate(14 ${n((TOP + height - BOTTOM) / 2)}) rotate(-90)">logit by the file</text>`,
+      `<text class="axis" text-anchor="middle" transform="translate(14 ${n((TOP + height - BOTTOM) / 2)}) rotate(-90)">${escapeHtml(what)} by the file</text>`,
     height,
   );
 }
@@ -221,7 +260,7 @@ export function rangeChart(chart: Chart, rows: readonly RangeRow[]): string {
   const bend = (value: number): number => Math.sign(value) * Math.sqrt(Math.abs(value) / reach);
   const row = 20;
   const height = TOP + rows.length * row + BOTTOM;
-  const left = 92;
+  const left = 128;
   const x = linearScale(-1, 1, left, WIDTH - RIGHT);
   const at = (value: number): number => x(bend(value));
   const marks = [-1, -0.25, 0, 0.25, 1].map((share) => Number((share * reach).toPrecision(2)));

@@ -5,7 +5,6 @@ import { arch, cpus, platform, totalmem } from 'node:os';
 import type { BeitConfig } from '../../beit.js';
 import type { Preprocessing } from '../../image.js';
 import type { Statistics } from '../../statistics.js';
-import type { LogitsPair } from '../checks/logits.js';
 import type { ParityReport } from '../report.js';
 
 /** Raised when a field changes its meaning or goes; `docs/report.schema.json` describes this version. */
@@ -15,6 +14,13 @@ export interface ReportFile {
   readonly name: string;
   readonly bytes: number;
   readonly sha256?: string;
+}
+
+export interface ReportLabels {
+  readonly count: number;
+  readonly origin: string;
+  /** of the names as a JSON array */
+  readonly sha256: string;
 }
 
 export interface ReportSource {
@@ -28,6 +34,8 @@ export interface ReportSource {
   readonly parameters: number;
   readonly flops: number;
   readonly preprocessing: Preprocessing;
+  /** class names: how many, and where they are from */
+  readonly labels?: ReportLabels;
   readonly notes: readonly string[];
 }
 
@@ -53,8 +61,36 @@ export interface LogitDetails {
   /** expected rms float32 noise of one logit */
   readonly noise: number;
   readonly sample: readonly LogitSample[];
-  /** differences in noise units: counts in bins of equal width over `[-range, range]` */
-  readonly histogram: { readonly range: number; readonly counts: readonly number[] };
+  readonly histogram: Histogram;
+}
+
+/** Differences, file minus source, in noise units: counts in bins of equal width over `[-range, range]`. */
+export interface Histogram {
+  readonly range: number;
+  readonly counts: readonly number[];
+}
+
+/** One element of an output, spread over all inputs and all places. */
+export interface OutputSample {
+  /** number of the input, from 0: `parity.inputs` */
+  readonly input: number;
+  /** in the output of one image, row-major */
+  readonly index: number;
+  readonly written: number;
+  readonly oracle: number;
+}
+
+/** One output of a graph that is no classifier, over all inputs. */
+export interface OutputDetails {
+  readonly output: string;
+  /** of one image */
+  readonly shape: readonly number[];
+  /** elements of all inputs */
+  readonly compared: number;
+  /** expected rms float32 noise of one element */
+  readonly noise: number;
+  readonly sample: readonly OutputSample[];
+  readonly histogram: Histogram;
 }
 
 export interface Picture {
@@ -75,6 +111,8 @@ export interface ReportDocument {
   readonly machine?: Machine;
   readonly parity: Omit<ParityReport, 'seconds'> & { readonly seconds?: number };
   readonly logits: readonly LogitDetails[];
+  /** instead of `logits`, for graphs that are no classifiers */
+  readonly outputs: readonly OutputDetails[];
   /** by place: `embedding`, `block 0` …, `head` */
   readonly weights: readonly { readonly name: string; readonly statistics: Statistics }[];
   /** what is unusual about the weights, one sentence each */
@@ -93,42 +131,4 @@ export function thisMachine(): Machine {
     memoryBytes: totalmem(),
     node: process.version,
   };
-}
-
-const MOST_SAMPLES = 600;
-const MOST_INPUTS = 16;
-const BINS = 41;
-
-/** What the charts need of the logits, bounded however many classes and inputs there are. */
-export function logitDetails(pairs: readonly LogitsPair[]): LogitDetails[] {
-  return pairs.slice(0, MOST_INPUTS).map(({ name, written: [written], oracle, noise }) => {
-    const step = Math.max(1, Math.ceil(oracle.length / MOST_SAMPLES));
-    const sample: LogitSample[] = [];
-    for (let i = 0; i < oracle.length; i += step) {
-      sample.push({ class: i, written: finite(written[i]), oracle: oracle[i] });
-    }
-    return {
-      input: name,
-      classes: oracle.length,
-      noise,
-      sample,
-      histogram: histogram(written, oracle, noise),
-    };
-  });
-}
-
-function histogram(written: Float32Array, oracle: Float64Array, noise: number): LogitDetails['histogram'] {
-  const unit = noise > 0 ? noise : Number.MIN_VALUE;
-  const differences = Array.from(oracle, (value, i) => (written[i] - value) / unit).filter(Number.isFinite);
-  const largest = differences.reduce((most, value) => Math.max(most, Math.abs(value)), 0);
-  // Noise fills about three units: a sound file's bell is always seen in the same frame.
-  const range = Math.max(5, largest * 1.0001);
-  const counts = new Array<number>(BINS).fill(0);
-  for (const value of differences)
-    counts[Math.min(BINS - 1, Math.floor(((value + range) / (2 * range)) * BINS))] += 1;
-  return { range, counts };
-}
-
-function finite(value: number): number {
-  return Number.isFinite(value) ? value : 0;
 }

@@ -1,7 +1,8 @@
 /** Sentences and numbers that the formats for people share. */
 import { formatBytes } from '../../bytes.js';
+import { COSINE_NEEDED } from '../compare.js';
 import { units } from '../checks/logits.js';
-import type { LayersReport } from '../report.js';
+import type { InputParity, LayersReport, OutputParity } from '../report.js';
 import type { ReportDocument } from './data.js';
 
 export const VERDICTS = {
@@ -12,15 +13,21 @@ export const VERDICTS = {
 
 /** What the verdict means, one sentence. */
 export function verdictSentence({ parity, source }: ReportDocument): string {
+  const what = parity.outputs ? 'outputs' : 'logits';
+  const quality = parity.logits?.quality ?? parity.outputs?.[0]?.quality;
   switch (parity.verdict) {
     case 'passed':
-      if (parity.logits?.quality) {
-        return `Every number in the file is the nearest that ${parity.logits.quality.precision} can hold, and its logits are as near to those of ${source.id} as this precision should give.`;
+      if (quality) {
+        return `Every number in the file is the nearest that ${quality.precision} can hold, and its ${what} are as near to those of ${source.id} as this precision should give.`;
       }
-      return `The file computes what ${source.id} computes: its logits are as near to the float64 reference as float32 arithmetic can be expected to come.`;
+      return `The file computes what ${source.id} computes: its ${what} are as near to the float64 reference as float32 arithmetic can be expected to come.`;
     case 'failed': {
-      const failed = parity.checks.filter(({ passed }) => !passed).map(({ name }) => name);
-      return `The file does not compute what ${source.id} computes. Failed: ${failed.join(', ')}.`;
+      // What could not run says nothing of its own.
+      const failed = parity.checks.filter(({ passed, notRun }) => !passed && !notRun).map(({ name }) => name);
+      const checks = `Failed: ${failed.join(', ')}.`;
+      return parity.accepted
+        ? `The file is not as near to ${source.id} as its precision should give, and was kept on request (--accept-quality). ${checks}`
+        : `The file does not compute what ${source.id} computes. ${checks}`;
     }
     case 'skipped':
       return 'Nothing was compared: the conversion ran with --no-verify.';
@@ -34,7 +41,8 @@ export interface Fact {
 
 /** The numbers one looks for first. */
 export function headlineFacts({ parity }: ReportDocument): Fact[] {
-  const { logits, inputs } = parity;
+  const { logits, outputs, inputs } = parity;
+  if (outputs) return outputsHeadline(outputs, inputs.length);
   if (!logits) return [];
   return [
     { name: 'largest logit error', value: logits.maxAbs.toExponential(1) },
@@ -59,6 +67,94 @@ export function headlineFacts({ parity }: ReportDocument): Fact[] {
   ];
 }
 
+function outputsHeadline(outputs: readonly OutputParity[], inputs: number): Fact[] {
+  const most = (value: (output: OutputParity) => number): OutputParity =>
+    outputs.reduce((worst, next) => (value(next) > value(worst) ? next : worst));
+  const { quality } = outputs[0];
+  const { noiseUnits, noiseUnitsAllowed } = most((output) => output.noiseUnits);
+  const deviation = most((output) => output.deviation).deviation;
+  return [
+    { name: 'largest error', value: most(({ maxAbs }) => maxAbs).maxAbs.toExponential(1) },
+    quality
+      ? {
+          name: 'in standard deviations of the output',
+          value: `${deviation.toPrecision(2)} (${quality.limits.deviation} allowed)`,
+        }
+      : { name: 'in noise units', value: `${units(noiseUnits)} (${noiseUnitsAllowed} allowed)` },
+    { name: 'cosine', value: Math.min(...outputs.map(({ cosine }) => cosine)).toFixed(9) },
+    { name: 'outputs', value: String(outputs.length) },
+    { name: 'inputs', value: String(inputs) },
+  ];
+}
+
+/** Is the output as near as it must be? The same limits as the check's, which says it in words. */
+export function isWithin({
+  noiseUnits,
+  noiseUnitsAllowed,
+  cosine,
+  deviation,
+  quality,
+}: OutputParity): boolean {
+  if (quality) return cosine >= quality.limits.cosine && deviation <= quality.limits.deviation;
+  return noiseUnits <= (noiseUnitsAllowed ?? 0) && cosine >= COSINE_NEEDED;
+}
+
+export interface Column {
+  readonly title: string;
+  readonly number?: true;
+  /** text of any length, which may take several lines */
+  readonly long?: true;
+}
+
+const numbers = (titles: readonly string[]): Column[] => titles.map((title) => ({ title, number: true }));
+
+/** What is judged comes first: noise for float32, the spread of the values for lower precisions. */
+export function outputColumns([first]: readonly OutputParity[]): Column[] {
+  const judged = first.quality ? 'std deviations' : 'noise units';
+  return [
+    { title: 'output' },
+    ...numbers([judged, 'max |error|', 'cosine']),
+    { title: 'shape' },
+    ...numbers(['compared']),
+    { title: 'largest error at' },
+  ];
+}
+
+/** What the judged columns may be. */
+export function outputLimits([{ quality, noiseUnitsAllowed }]: readonly OutputParity[]): string {
+  return quality
+    ? `Allowed for ${quality.precision}: errors of ${quality.limits.deviation} standard deviations of the output, a cosine of at least ${quality.limits.cosine}.`
+    : `Allowed: ${noiseUnitsAllowed} noise units, a cosine of at least ${COSINE_NEEDED}. One noise unit is the error that float32 must be expected to make there.`;
+}
+
+export function outputRows(outputs: readonly OutputParity[]): string[][] {
+  return outputs.map(({ name, shape, compared, maxAbs, noiseUnits, cosine, deviation, quality, worst }) => [
+    name,
+    quality ? deviation.toPrecision(2) : units(noiseUnits),
+    maxAbs.toExponential(1),
+    cosine.toFixed(9),
+    shape.join('×'),
+    compared.toLocaleString('en-US'),
+    worst ? `[${worst.at.join(', ')}] of ${worst.input}` : '',
+  ]);
+}
+
+/** Noise units judge float32 only: a lower precision has millions of them. */
+export function inputColumns([first]: readonly OutputParity[]): Column[] {
+  return [
+    { title: 'input', long: true },
+    ...numbers(first.quality ? ['max |error|'] : ['noise units', 'max |error|']),
+  ];
+}
+
+export function inputRows([first]: readonly OutputParity[], inputs: readonly InputParity[]): string[][] {
+  return inputs.map(({ name, maxAbs, noiseUnits }) => [
+    name,
+    ...(first.quality ? [] : [units(noiseUnits)]),
+    maxAbs.toExponential(1),
+  ]);
+}
+
 export function sourceFacts({ source }: ReportDocument): Fact[] {
   const { config } = source;
   return [
@@ -74,13 +170,27 @@ export function sourceFacts({ source }: ReportDocument): Fact[] {
     },
     {
       name: 'model',
-      value: `${config.depth} blocks × ${config.hiddenSize}, ${config.heads} heads, ${config.imageSize.join('×')}, patch ${config.patchSize}, ${config.classes.toLocaleString('en-US')} classes`,
+      value: `${config.depth} blocks × ${config.hiddenSize}, ${config.heads} heads, ${config.imageSize.join('×')}, patch ${config.patchSize}${answers(config)}`,
     },
+    ...(source.labels
+      ? [
+          {
+            name: 'class names',
+            value: `${source.labels.count.toLocaleString('en-US')}, from ${source.labels.origin}`,
+          },
+        ]
+      : []),
     {
       name: 'cost',
       value: `${source.parameters.toLocaleString('en-US')} parameters, ${source.flops.toLocaleString('en-US')} FLOPs`,
     },
   ];
+}
+
+/** A backbone has neither. */
+function answers({ classes, vocabulary }: ReportDocument['source']['config']): string {
+  if (vocabulary > 0) return `, ${vocabulary.toLocaleString('en-US')} visual tokens`;
+  return classes > 0 ? `, ${classes.toLocaleString('en-US')} classes` : '';
 }
 
 export function fileFacts({ files }: ReportDocument): Fact[] {

@@ -3,7 +3,7 @@
  */
 import type { Check, InputParity, LayersReport, Prediction } from '../report.js';
 import { units } from '../checks/logits.js';
-import { errorChart, escapeHtml as e, histogramChart, rangeChart, scatterChart } from './charts.js';
+import { errorChart, escapeHtml as e, rangeChart } from './charts.js';
 import type { LogitDetails, ReportDocument } from './data.js';
 import {
   VERDICTS,
@@ -17,14 +17,9 @@ import {
   verdictSentence,
   type Fact,
 } from './facts.js';
+import { outputs } from './html-outputs.js';
+import { section, table, valueCharts } from './html-parts.js';
 import { STYLE } from './style.js';
-
-/** Names that would collide under a chart of many blocks. */
-const SHORT: ReadonlyMap<string, string> = new Map([
-  ['embedding', 'in'],
-  ['features', 'norm'],
-  ['logits', 'out'],
-]);
 
 /** The band drawn around the expected rms noise, as a factor to both sides; a place beyond it is looked at closely. */
 const BAND = 8;
@@ -67,14 +62,10 @@ function fileSections(document: ReportDocument, at: number): string[] {
     at === 0 ? whatWasCompared(document) : section('The file', list(fileFacts(document))),
     checks(parity.checks),
     parity.layers ? layers(parity.layers, prefix) : '',
-    inputs(parity.inputs),
+    parity.outputs ? outputs(document, prefix) : inputs(parity.inputs, !parity.logits?.quality),
     ...document.logits.slice(0, 1).map((details) => logits(details, parity.inputs.length, prefix)),
     pictures(document),
   ];
-}
-
-function section(title: string, body: string): string {
-  return `<section><h2>${e(title)}</h2>${body}</section>`;
 }
 
 function list(facts: readonly Fact[]): string {
@@ -136,31 +127,31 @@ function layers(report: LayersReport, prefix: string): string {
   if (points.length > 0) {
     const off = points.find(({ units: of }) => !(of <= BAND));
     const band = bandName(report);
+    const places = placesOf(points.map(({ name }) => name));
     const chart = errorChart(
       {
         id: `${prefix}layers`,
         title: `Error after every part of the network, against ${band}`,
         description: `${points.length} places along the network. ${off ? `The error leaves the band at ${off.name}.` : 'The error stays inside the band everywhere.'}`,
       },
-      points.map(({ name, rms, noise }) => ({
-        label: SHORT.get(name) ?? name.replace('block ', ''),
-        error: rms,
-        noise,
-      })),
+      points.map(({ rms, noise }, i) => ({ ...places.points[i], error: rms, noise })),
       BAND,
     );
     body.push(
-      `<figure>${chart}<figcaption>rms error of the file against the float64 reference (line), ${band} there (dashed), and ${BAND} times to both sides of it (band). in: embedding; numbers: blocks; norm: pooled features; out: logits.</figcaption></figure>`,
+      `<figure>${chart}<figcaption>rms error of the file against the float64 reference (line), ${band} there (dashed), and ${BAND} times to both sides of it (band). ${e(places.legend)}</figcaption></figure>`,
     );
   }
   if (steps.length > 0) {
-    const rows = steps.map(
-      ({ step, rms, noise, units: of }) =>
-        `<tr><td>${e(step)}</td><td class="n">${rms.toExponential(1)}</td><td class="n">${noise.toExponential(1)}</td><td class="n">${units(of)}</td></tr>`,
-    );
+    const rows = steps.map(({ step, rms, noise, units: of }) => [
+      step,
+      rms.toExponential(1),
+      noise.toExponential(1),
+      units(of),
+    ]);
+    const numbers = ['rms error', 'expected', 'times'].map((title) => ({ title, number: true }) as const);
     body.push(
       '<h3>Step by step, from the file’s own inputs of each step</h3>',
-      `<div class="scroll"><table><thead><tr><th>step</th><th class="n">rms error</th><th class="n">expected</th><th class="n">times</th></tr></thead><tbody>${rows.join('')}</tbody></table></div>`,
+      table([{ title: 'step', long: true }, ...numbers], rows),
     );
   }
   if (suspects.length > 0) {
@@ -175,22 +166,62 @@ function layers(report: LayersReport, prefix: string): string {
   return section('Layer by layer', body.join(''));
 }
 
+/** Short names for the axis, and what they stand for. Several outputs have a letter each and stand aside. */
+function placesOf(names: readonly string[]): {
+  points: readonly { label: string; aside: boolean }[];
+  legend: string;
+} {
+  const way = new Map([
+    ['embedding', 'in'],
+    ['features', 'norm'],
+  ]);
+  const outputs = names.filter((name) => !way.has(name) && !/^block \d+$/.test(name));
+  const label = (name: string): string =>
+    way.get(name) ??
+    (outputs.includes(name)
+      ? outputs.length === 1
+        ? 'out'
+        : letters(outputs.indexOf(name))
+      : name.replace('block ', ''));
+  const said = names.filter((name) => !/^block /.test(name)).map((name) => `${label(name)}: ${name}`);
+  return {
+    points: names.map((name) => ({
+      label: label(name),
+      aside: outputs.length > 1 && outputs.includes(name),
+    })),
+    legend: `Numbers: blocks; ${said.join('; ')}.`,
+  };
+}
+
+/** `a` … `z`, `aa`, … */
+function letters(index: number): string {
+  const last = String.fromCharCode(97 + (index % 26));
+  return index < 26 ? last : letters(Math.floor(index / 26) - 1) + last;
+}
+
 const MOST_INPUTS = 40;
 
-function inputs(all: readonly InputParity[]): string {
+function inputs(all: readonly InputParity[], judgedByNoise: boolean): string {
   if (all.length === 0) return '';
   const rows = all
     .slice(0, MOST_INPUTS)
-    .map(
-      ({ name, maxAbs, noiseUnits, written, oracle }) =>
-        `<tr><td>${e(name)}</td><td class="n">${maxAbs.toExponential(1)}</td><td class="n">${units(noiseUnits)}</td><td>${e(called(written[0]))}</td><td>${e(called(oracle[0]))}</td></tr>`,
-    );
+    .map(({ name, maxAbs, noiseUnits, written, oracle }) => [
+      name,
+      maxAbs.toExponential(1),
+      ...(judgedByNoise ? [units(noiseUnits)] : []),
+      called(written[0]),
+      called(oracle[0]),
+    ]);
   const rest =
     all.length > MOST_INPUTS ? `<p class="soft">and ${all.length - MOST_INPUTS} more inputs</p>` : '';
-  return section(
-    'Output by output',
-    `<div class="scroll"><table><thead><tr><th>input</th><th class="n">max |error|</th><th class="n">noise units</th><th>best by the file</th><th>best by the source</th></tr></thead><tbody>${rows.join('')}</tbody></table></div>${rest}`,
-  );
+  const columns = [
+    { title: 'input', long: true },
+    { title: 'max |error|', number: true },
+    ...(judgedByNoise ? [{ title: 'noise units', number: true } as const] : []),
+    { title: 'best by the file', long: true },
+    { title: 'best by the source', long: true },
+  ] as const;
+  return section('Output by output', table(columns, rows) + rest);
 }
 
 function called(prediction: Prediction | undefined): string {
@@ -203,36 +234,22 @@ function logits(
   count: number,
   prefix: string,
 ): string {
-  const share =
-    sample.length === classes
-      ? `all ${classes.toLocaleString('en-US')} logits`
-      : `${sample.length} of ${classes.toLocaleString('en-US')} logits, evenly taken`;
-  const bars = histogramChart(
-    {
-      id: `${prefix}histogram`,
-      title: 'Differences between the logits of file and source',
-      description: `How many of ${classes} logits differ by how many noise units for ${input}; one unit is ${noise.toExponential(1)}. All lie within ${histogram.range.toPrecision(2)} units.`,
-    },
-    histogram.range,
-    histogram.counts,
-    'file minus source, in noise units',
-  );
-  const dots = scatterChart(
-    {
-      id: `${prefix}scatter`,
-      title: 'Logits of the file over those of the source',
-      description: `${share} for ${input}. On the dashed diagonal both are equal.`,
-    },
-    sample.map(({ class: index, written, oracle }) => ({
-      x: oracle,
-      y: written,
-      says: `class ${index}: file ${written.toFixed(4)}, source ${oracle.toFixed(4)}`,
-    })),
-  );
   const which = count > 1 ? ` (the first of ${count} inputs)` : '';
   return section(
     'Logits',
-    `<p class="soft">${e(input)}${which}: ${e(share)}.</p><div class="pair"><figure>${bars}<figcaption>one noise unit = ${noise.toExponential(1)}</figcaption></figure><figure>${dots}<figcaption>equal on the diagonal</figcaption></figure></div>`,
+    valueCharts({
+      prefix,
+      what: 'logit',
+      where: `for ${input}${which}`,
+      all: classes,
+      noise,
+      histogram,
+      points: sample.map(({ class: index, written, oracle }) => ({
+        x: oracle,
+        y: written,
+        says: `class ${index}: file ${written.toFixed(4)}, source ${oracle.toFixed(4)}`,
+      })),
+    }),
   );
 }
 
@@ -240,6 +257,11 @@ function pictures({ parity, pictures: all, source }: ReportDocument): string {
   const rows = all.flatMap(({ name, dataUrl }) => {
     const input = parity.inputs.find((each) => each.name === name);
     if (!input) return [];
+    const figure = `<figure><img src="${e(dataUrl)}" alt="${e(name)}"><figcaption>${e(name)}</figcaption></figure>`;
+    if (input.written.length === 0) {
+      const noise = parity.outputs?.[0]?.quality ? '' : `, ${units(input.noiseUnits)} noise units`;
+      return `<div class="picture">${figure}<p>largest error of all outputs: ${input.maxAbs.toExponential(1)}${noise}</p></div>`;
+    }
     const side = (title: string, predictions: readonly Prediction[]): string =>
       `<div><h3>${title}</h3><div class="scroll"><table><tbody>${predictions
         .map(
@@ -248,7 +270,7 @@ function pictures({ parity, pictures: all, source }: ReportDocument): string {
         )
         .join('')}</tbody></table></div></div>`;
     return [
-      `<div class="picture"><figure><img src="${e(dataUrl)}" alt="${e(name)}"><figcaption>${e(name)}</figcaption></figure><div class="pair">${side('by the file', input.written)}${side('by the source', input.oracle)}</div></div>`,
+      `<div class="picture">${figure}<div class="pair">${side('by the file', input.written)}${side('by the source', input.oracle)}</div></div>`,
     ];
   });
   if (rows.length === 0) return '';

@@ -5,9 +5,14 @@ import {
   VERDICTS,
   fileFacts,
   headlineFacts,
+  inputColumns,
+  inputRows,
   layersSentence,
   machineFacts,
   outcomeOf,
+  outputColumns,
+  outputLimits,
+  outputRows,
   sourceFacts,
   verdictSentence,
   type Fact,
@@ -84,7 +89,25 @@ export function markdownReport(document: ReportDocument): string {
       );
     }
   }
-  if (parity.inputs.length > 0) {
+  if (parity.outputs) {
+    const { outputs, inputs } = parity;
+    lines.push(
+      '',
+      '### Output by output',
+      '',
+      m(outputLimits(outputs)),
+      '',
+      ...table(
+        outputColumns(outputs).map(({ title }) => m(title)),
+        outputRows(outputs.slice(0, 40)).map((row) => row.map(m)),
+      ),
+      '',
+      ...table(
+        inputColumns(outputs).map(({ title }) => m(title)),
+        inputRows(outputs, inputs.slice(0, 40)).map((row) => row.map(m)),
+      ),
+    );
+  } else if (parity.inputs.length > 0) {
     lines.push(
       '',
       '### Output by output',

@@ -26,12 +26,14 @@ dl.list dd{font-weight:400}
 .scroll{overflow-x:auto}
 table{border-collapse:collapse;width:100%;font-variant-numeric:tabular-nums;font-size:.92rem}
 th,td{padding:.35rem .6rem .35rem 0;text-align:left;vertical-align:top;border-bottom:1px solid var(--rule)}
-th{color:var(--soft);font-weight:600;white-space:nowrap}
+th{color:var(--soft);font-weight:600;vertical-align:bottom}
 td.n,th.n{text-align:right;white-space:nowrap}
+td.w{white-space:nowrap}
 td+td,th+th{padding-left:.7rem}
 tr:last-child td{border-bottom:0}
 .ok{color:var(--good);font-weight:700;white-space:nowrap}
 .no{color:var(--off);font-weight:700;white-space:nowrap}
+.bad{color:var(--off);font-weight:700;overflow-wrap:anywhere}
 .na{color:var(--soft);white-space:nowrap}
 .soft{color:var(--soft)}
 code,pre{font-family:ui-monospace,SFMono-Regular,Menlo,Consolas,monospace;font-size:.86rem}
@@ -59,8 +61,8 @@ figcaption{color:var(--soft);font-size:.88rem;margin:.2rem 0 0}
 .picture img{width:100%;height:auto;border-radius:8px}
 .pair .chart{font-size:20px}
 .share{display:block;height:.35rem;border-radius:3px;background:var(--line);min-width:2px}
-@media (max-width:600px){main{padding:.6rem}section{padding:.85rem .8rem;border-radius:10px}.pair{grid-template-columns:minmax(0,1fr)}.picture{grid-template-columns:minmax(0,1fr);gap:.2rem}.picture .pair{grid-template-columns:repeat(2,minmax(0,1fr));gap:.9rem}.picture img{max-width:11rem}.picture table{font-size:.85rem}dl.list{grid-template-columns:minmax(0,1fr);gap:0}dl.list dd{margin-bottom:.4rem}.chart,.pair .chart{font-size:21px}.verdict .big{font-size:1.4rem}.facts{grid-template-columns:repeat(2,minmax(0,1fr))}table.checks thead{display:none}table.checks tr{display:grid;grid-template-columns:1fr auto;border-bottom:1px solid var(--rule);padding:.4rem 0}table.checks td{border:0;padding:.1rem 0}table.checks td:first-child{font-weight:600}table.checks td:nth-child(3){grid-column:1/3}}
-@media print{:root{--bg:#fff;--card:#fff;--ink:#000;--soft:#444;--rule:#bbb;--line:#1f5fd0;--band:#cfdffa;--off:#b00;--good:#060;--good-bg:#fff;--bad-bg:#fff;--point:#1f5fd0;--code:#f3f3f3}body{font-size:10.5pt}main{max-width:none;padding:0}section{break-inside:avoid;border-color:#bbb}details{display:block}*{-webkit-print-color-adjust:exact;print-color-adjust:exact}}
+@media (max-width:600px){main{padding:.6rem}section{padding:.85rem .8rem;border-radius:10px}.pair{grid-template-columns:minmax(0,1fr)}.picture{grid-template-columns:minmax(0,1fr);gap:.2rem}.picture .pair{grid-template-columns:repeat(2,minmax(0,1fr));gap:.9rem}.picture img{max-width:11rem}.picture table{font-size:.85rem}.scroll table{font-size:.85rem}.scroll th,.scroll td{padding-right:.25rem}.scroll td+td,.scroll th+th{padding-left:.4rem}dl.list{grid-template-columns:minmax(0,1fr);gap:0}dl.list dd{margin-bottom:.4rem}.chart,.pair .chart{font-size:21px}.verdict .big{font-size:1.4rem}.facts{grid-template-columns:repeat(2,minmax(0,1fr))}table.checks thead{display:none}table.checks tr{display:grid;grid-template-columns:1fr auto;border-bottom:1px solid var(--rule);padding:.4rem 0}table.checks td{border:0;padding:.1rem 0}table.checks td:first-child{font-weight:600}table.checks td:nth-child(3){grid-column:1/3}}
+@media print{:root{--bg:#fff;--card:#fff;--ink:#000;--soft:#444;--rule:#bbb;--line:#1f5fd0;--band:#cfdffa;--off:#b00;--good:#060;--good-bg:#fff;--bad-bg:#fff;--point:#1f5fd0;--code:#f3f3f3}body{font-size:10.5pt}main{max-width:none;padding:0}section{border-color:#bbb}figure,tr,li,.pair,.picture,.verdict{break-inside:avoid}h2,h3,h2+p,h3+p{break-after:avoid}thead{display:table-header-group}.scroll{overflow:visible}.scroll table{font-size:8.5pt}.scroll td:not(.n),.scroll th:not(.n){white-space:normal}details{display:block}*{-webkit-print-color-adjust:exact;print-color-adjust:exact}}
 `
   .split('\n')
   .join('');

@@ -10,7 +10,9 @@ import { commandLine } from '../../src/verify/report/command.js';
 import type { ReportDocument } from '../../src/verify/report/data.js';
 import { htmlReport } from '../../src/verify/report/html.js';
 import { escapeMarkdown, markdownReport } from '../../src/verify/report/markdown.js';
+import { spread } from '../../src/verify/report/details.js';
 import { runCompiled } from '../cli/harness.js';
+import { goldenPath } from '../convert/goldens.js';
 import { CHROMIUM, Chromium, leastContrast } from '../support/chromium.js';
 import { schemaErrors } from '../support/json-schema.js';
 import { editOnnx } from '../support/onnx-edit.js';
@@ -23,6 +25,52 @@ const schema = JSON.parse(
 ) as Parameters<typeof schemaErrors>[1];
 const at = (name: string): string => join(folder, name);
 const read = (name: string): ReportDocument => JSON.parse(readFileSync(at(name), 'utf8')) as ReportDocument;
+
+const MASKED = goldenPath('mim_v1', 'official.safetensors');
+const FEATURES = goldenPath('mm_out_types', 'mmpretrain.safetensors');
+
+/** A report of every task that is no classifier's: two of files that are wrong, one of a lower precision. */
+async function tasks(): Promise<void> {
+  await convert({
+    src: goldenPath('segmentation', 'hf.safetensors'),
+    out: at('segment.onnx'),
+    images,
+    layers: true,
+    reports: ['segment.html', 'segment.json'].map(at),
+  });
+  await convert({
+    src: MASKED,
+    out: at('masked.onnx'),
+    precisions: ['fp32', 'q8'],
+    acceptQuality: true,
+    samples: 2,
+    reports: ['masked.html', 'masked.json', 'masked.md'].map(at),
+  });
+  editOnnx(at('masked.onnx'), at('shifted.onnx'), (file) => {
+    const bias = file.floats('head.cls_head.bias');
+    bias[7] += 1;
+    file.setFloats('head.cls_head.bias', bias);
+  });
+  await convert({
+    src: FEATURES,
+    out: at('features.onnx'),
+    outTypes: ['raw', 'cls_token', 'featmap'],
+    outIndices: [0, 1, -1],
+    reports: [],
+  });
+  editOnnx(at('features.onnx'), at('altered.onnx'), (file) => {
+    const weight = file.floats('backbone.layers.1.ffn.layers.1.weight');
+    file.setFloats('backbone.layers.1.ffn.layers.1.weight', weight.fill(0, 0, 40));
+  });
+  const wrong = [
+    { model: 'shifted.onnx', src: MASKED, reports: ['shifted.html', 'shifted.json'] },
+    { model: 'altered.onnx', src: FEATURES, reports: ['altered.html', 'altered.json', 'altered.md'] },
+  ];
+  for (const { model, src, reports } of wrong) {
+    const failing = verify({ model: at(model), src, samples: 2, layers: true, reports: reports.map(at) });
+    await expect(failing).rejects.toBeInstanceOf(ParityError);
+  }
+}
 
 beforeAll(async () => {
   await convert({
@@ -45,13 +93,22 @@ beforeAll(async () => {
     reports: ['bad.html', 'bad.json', 'bad.md'].map(at),
   });
   await expect(failing).rejects.toBeInstanceOf(ParityError);
+  await tasks();
 });
 afterAll(() => {
   rmSync(folder, { recursive: true });
 });
 
 describe('report.json', () => {
-  it.each([['good.json'], ['bad.json']])('%s is what docs/report.schema.json says', (name) => {
+  it.each([
+    ['good.json'],
+    ['bad.json'],
+    ['segment.json'],
+    ['masked.json'],
+    ['masked_q8.json'],
+    ['shifted.json'],
+    ['altered.json'],
+  ])('%s is what docs/report.schema.json says', (name) => {
     expect(schemaErrors(read(name), schema)).toEqual([]);
   });
 
@@ -69,6 +126,53 @@ describe('report.json', () => {
     expect(parity.verdict).toBe('failed');
     expect(parity.layers!.divergence).toMatchObject({ layer: 1, step: 'attention scores' });
     expect(parity.layers!.suspects[0].mistake).toBe('q and k are swapped');
+  });
+
+  it('says where class names are from', () => {
+    const { labels } = read('good.json').source;
+    expect(labels).toMatchObject({ count: 8, origin: 'config.json beside the weights' });
+    expect(read('masked.json').source.labels).toBeUndefined();
+  });
+
+  it('tells of an output how far, where and how often it is off', () => {
+    const { parity, outputs } = read('shifted.json');
+    const [output] = parity.outputs!;
+    // One class of the vocabulary has 1 more in its bias, at every place of both inputs.
+    expect(output.maxAbs).toBeCloseTo(1, 4);
+    expect(output.worst!.at[1]).toBe(7);
+    expect(parity.inputs.map(({ name, maxAbs }) => [name, Math.round(1e4 * maxAbs) / 1e4])).toEqual([
+      ['seed 0 #0', 1],
+      ['seed 0 #1', 1],
+    ]);
+    const [places, vocabulary] = output.shape;
+    const [{ compared, histogram, sample, noise }] = outputs;
+    expect(compared).toBe(2 * places * vocabulary);
+    expect(histogram.range * noise).toBeCloseTo(1, 3);
+    expect(histogram.counts.filter((count) => count > 0)).toEqual([compared - 2 * places, 2 * places]);
+    for (const { index, written, oracle } of sample)
+      expect(written - oracle).toBeCloseTo(index % vocabulary === 7 ? 1 : 0, 4);
+    expect(sample.some(({ index }) => index % vocabulary === 7)).toBe(true);
+    expect(new Set(sample.map(({ input }) => input))).toEqual(new Set([0, 1]));
+  });
+
+  it('names the output where a mistake is seen first, and what a lower precision may cost', () => {
+    const { parity, outputs } = read('altered.json');
+    const off = parity.outputs!.filter(({ noiseUnits }) => noiseUnits > 32).map(({ name }) => name);
+    expect(off).not.toContain('hidden_state_0');
+    expect(off).toContain('hidden_state_1');
+    expect(outputs.map(({ output }) => output)).toEqual(parity.outputs!.map(({ name }) => name));
+    const [{ quality, noiseUnitsAllowed }] = read('masked_q8.json').parity.outputs!;
+    expect([quality?.precision, noiseUnitsAllowed]).toEqual(['q8', undefined]);
+  });
+
+  it('samples all of a large output, no channel again and again', () => {
+    const [tokens, channels] = [12 * 197, 768];
+    const places = spread(tokens * channels, 600);
+    expect(places).toHaveLength(600);
+    expect(places.every((place, i) => i === 0 || place > places[i - 1])).toBe(true);
+    expect(places.at(-1)!).toBeLessThan(tokens * channels);
+    expect(new Set(places.map((place) => place % channels)).size).toBeGreaterThan(300);
+    expect(spread(5, 600)).toEqual([0, 1, 2, 3, 4]);
   });
 
   it('names no folder, only what was typed', () => {
@@ -162,75 +266,103 @@ describe('report.md', () => {
     }
     expect(readFileSync(at('bad.md'), 'utf8')).toContain('layer 1, attention scores');
   });
+
+  it('has a line for every output of another task, with what is judged first', () => {
+    const altered = readFileSync(at('altered.md'), 'utf8');
+    expect(altered).toMatch(/^## Parity failed: altered\.onnx\n/);
+    expect(altered).toContain('Failed: provenance, outputs, layers');
+    expect(altered).toContain('| output | noise units |');
+    for (const { name } of read('altered.json').parity.outputs!)
+      expect(altered).toContain(`\n| ${escapeMarkdown(name)} | `);
+    expect(readFileSync(at('masked_q8.md'), 'utf8')).toContain('| output | std deviations |');
+  });
 });
 
 /** Debian: apt-get install chromium. */
 const browser = CHROMIUM === undefined ? describe.skip : describe;
 if (CHROMIUM === undefined) console.warn('report.html is not opened: there is no Chromium on this machine');
 
-const TEXTS = '.verdict p, .verdict dt, td, th, dd, dt, figcaption, h2, code';
+const TEXTS = '.verdict p, .verdict dt, td, th, dd, dt, figcaption, h2, code, .soft, .bad';
+
+const pair = (prefix: string): string[] => [`${prefix}histogram-t`, `${prefix}scatter-t`];
+
+/** What of a chart is cut off at its edge. */
+const CUT = `[...document.querySelectorAll('svg text')].filter((text) => {
+  const [inner, outer] = [text, text.closest('svg')].map((node) => node.getBoundingClientRect());
+  return inner.left < outer.left - 1 || inner.right > outer.right + 1 || inner.bottom > outer.bottom + 1;
+}).map((text) => text.textContent)`;
 
 browser('report.html in Chromium', () => {
+  let chromium: Chromium;
+  beforeAll(() => {
+    chromium = new Chromium(CHROMIUM!);
+  });
+  afterAll(() => chromium.close());
+
+  const four = ['', 'output-1-', 'output-2-', 'output-3-'].flatMap(pair);
   const pages = [
-    { name: 'good.html', verdict: 'Parity passed', pictures: 2 },
-    { name: 'bad.html', verdict: 'Parity failed', pictures: 0 },
+    { name: 'good', verdict: 'passed', pictures: 2, charts: ['layers-t', ...pair('')] },
+    { name: 'bad', verdict: 'failed', pictures: 0, charts: ['layers-t', ...pair('')] },
+    { name: 'segment', verdict: 'passed', pictures: 2, charts: ['layers-t', ...pair('')] },
+    { name: 'masked_q8', verdict: 'passed', pictures: 0, charts: pair('') },
+    { name: 'shifted', verdict: 'failed', pictures: 0, charts: ['layers-t', ...pair('')] },
+    { name: 'altered', verdict: 'failed', pictures: 0, charts: ['layers-t', ...four] },
   ];
-  it.each(pages)('$name', async ({ name, verdict, pictures }) => {
-    const chromium = new Chromium(CHROMIUM!);
-    try {
-      const url = pathToFileURL(at(name)).href;
-      await chromium.open(url);
-      expect(await chromium.evaluate<string>(`document.querySelector('.verdict .big').textContent`)).toBe(
-        verdict,
-      );
-      // Verdict first.
-      expect(
-        await chromium.evaluate<boolean>(
-          `document.querySelector('main').firstElementChild.classList.contains('verdict')`,
-        ),
-      ).toBe(true);
-      const charts = await chromium.evaluate<string[]>(
-        `[...document.querySelectorAll('svg[role=img]')].filter((svg) => svg.getBoundingClientRect().height > 80 && svg.querySelector('desc').textContent.length > 40).map((svg) => svg.querySelector('title').id)`,
-      );
-      expect(charts).toEqual(['layers-t', 'histogram-t', 'scatter-t', 'weights-t']);
-      expect(
-        await chromium.evaluate<number>(
-          `[...document.images].filter((image) => image.naturalWidth > 0).length`,
-        ),
-      ).toBe(pictures);
+  it.each(pages)('the page of $name', async ({ name, verdict, pictures, charts }) => {
+    const url = pathToFileURL(at(`${name}.html`)).href;
+    await chromium.open(url);
+    expect(await chromium.evaluate<string>(`document.querySelector('.verdict .big').textContent`)).toBe(
+      `Parity ${verdict}`,
+    );
+    // Verdict first.
+    expect(
+      await chromium.evaluate<boolean>(
+        `document.querySelector('main').firstElementChild.classList.contains('verdict')`,
+      ),
+    ).toBe(true);
+    const seen = await chromium.evaluate<string[]>(
+      `[...document.querySelectorAll('svg[role=img]')].filter((svg) => svg.getBoundingClientRect().height > 80 && svg.querySelector('desc').textContent.length > 40).map((svg) => svg.querySelector('title').id)`,
+    );
+    expect(seen).toEqual([...charts, 'weights-t']);
+    expect(
+      await chromium.evaluate<number>(
+        `[...document.images].filter((image) => image.naturalWidth > 0).length`,
+      ),
+    ).toBe(pictures);
+    // A heading or a list with nothing behind it.
+    expect(
+      await chromium.evaluate<string[]>(
+        `[...document.querySelectorAll('section, .pair > div, tbody, figure')].filter((node) => node.textContent.trim().length < 2 || node.children.length + node.childNodes.length < 2).map((node) => node.outerHTML.slice(0, 80))`,
+      ),
+    ).toEqual([]);
 
-      const background = `getComputedStyle(document.body).backgroundColor`;
-      const looks: string[] = [];
-      for (const theme of ['light', 'dark']) {
-        await chromium.send('Emulation.setEmulatedMedia', {
-          features: [{ name: 'prefers-color-scheme', value: theme }],
-        });
-        looks.push(await chromium.evaluate<string>(background));
-        expect(await chromium.evaluate<number>(leastContrast(TEXTS)), theme).toBeGreaterThan(4.5);
-      }
-      expect(looks[0]).not.toBe(looks[1]);
-      await chromium.send('Emulation.setEmulatedMedia', { media: 'print', features: [] });
-      expect(await chromium.evaluate<string>(background)).toBe('rgb(255, 255, 255)');
-      await chromium.send('Emulation.setEmulatedMedia', { media: '', features: [] });
-
+    const background = `getComputedStyle(document.body).backgroundColor`;
+    const looks: string[] = [];
+    for (const theme of ['light', 'dark'] as const) {
       // Nothing is wider than a phone; wide tables scroll by themselves.
       for (const width of [390, 1280]) {
-        await chromium.send('Emulation.setDeviceMetricsOverride', {
-          width,
-          height: 800,
-          deviceScaleFactor: 1,
-          mobile: width < 500,
-        });
-        expect(
-          await chromium.evaluate<number>('document.documentElement.scrollWidth'),
-          String(width),
-        ).toBeLessThanOrEqual(width);
+        await chromium.view(width, theme);
+        const wide = await chromium.evaluate<number>('document.documentElement.scrollWidth');
+        expect(wide, String(width)).toBeLessThanOrEqual(width);
+        expect(await chromium.evaluate<string[]>(CUT), String(width)).toEqual([]);
       }
-
-      expect(chromium.complaints()).toEqual([]);
-      expect(chromium.requests()).toEqual([url]);
-    } finally {
-      await chromium.close();
+      looks.push(await chromium.evaluate<string>(background));
+      expect(await chromium.evaluate<number>(leastContrast(TEXTS)), theme).toBeGreaterThan(4.5);
     }
+    expect(looks[0]).not.toBe(looks[1]);
+
+    // A4 without its margins: paper does not scroll.
+    await chromium.view(718, 'dark');
+    await chromium.send('Emulation.setEmulatedMedia', { media: 'print', features: [] });
+    expect(await chromium.evaluate<string>(background)).toBe('rgb(255, 255, 255)');
+    expect(
+      await chromium.evaluate<string[]>(
+        `[...document.querySelectorAll('.scroll')].filter((node) => node.scrollWidth > node.clientWidth + 1).map((node) => node.textContent.slice(0, 40))`,
+      ),
+    ).toEqual([]);
+    await chromium.send('Emulation.setEmulatedMedia', { media: '', features: [] });
+
+    expect(chromium.complaints()).toEqual([]);
+    expect(chromium.requests()).toEqual([url]);
   });
 });

@@ -16,7 +16,7 @@ export function escapeHtml(text: string): string {
 const WIDTH = 640;
 const HEIGHT = 280;
 const LEFT = 84;
-const RIGHT = 14;
+const RIGHT = 26;
 const TOP = 14;
 const BOTTOM = 58;
 
@@ -240,7 +240,7 @@ export function scatterChart(
         `${what} by the source (float64)`,
         'class="axis" text-anchor="middle"',
       ) +
-      `<text class="axis" text-anchor="middle" transform="translate(14 ${n((TOP + height - BOTTOM) / 2)}) rotate(-90)">${escapeHtml(what)} by the file</text>`,
+      `<text class="axis" text-anchor="middle" transform="translate(20 ${n((TOP + height - BOTTOM) / 2)}) rotate(-90)">${escapeHtml(what)} by the file</text>`,
     height,
   );
 }

@@ -95,6 +95,25 @@ export interface Prediction {
   readonly logit: number;
 }
 
+/** One of the classes that a segmentation sees most of. */
+export interface ClassShare {
+  /** number of the class, from 0 */
+  readonly class: number;
+  readonly label?: string;
+  /** of the places that were compared */
+  readonly share: number;
+}
+
+/** The best class of every place of a segmentation's map that was compared. */
+export interface PlacesParity {
+  readonly compared: number;
+  /** places with the same best class by both; ties within the noise agree */
+  readonly same: number;
+  /** the five largest classes, by the written file and by the oracle */
+  readonly written: readonly ClassShare[];
+  readonly oracle: readonly ClassShare[];
+}
+
 /** One input that was compared. */
 export interface InputParity {
   /** `seed 0 #0` or the image's file name */
@@ -107,6 +126,8 @@ export interface InputParity {
   readonly written: readonly Prediction[];
   /** by the float64 reference */
   readonly oracle: readonly Prediction[];
+  /** segmentation only */
+  readonly places?: PlacesParity;
 }
 
 /** A place on the way through the network: the file's values against the oracle's. */
@@ -235,9 +256,10 @@ function headline({ verdict, checks, logits, outputs, runtime, seconds, accepted
   return `parity FAILED: ${failed.join(', ')} (${how})`;
 }
 
-function inputLines({ name, maxAbs, noiseUnits, written, oracle }: InputParity): string[] {
+function inputLines({ name, maxAbs, noiseUnits, written, oracle, places }: InputParity): string[] {
   const error = `max |error| ${maxAbs.toExponential(1)}, ${noiseUnits.toFixed(1)} noise units`;
-  if (written.length === 0) return [`  ${printable(name)}: ${error}`];
+  const seen = places ? `; same best class at ${places.same} of ${places.compared} places` : '';
+  if (written.length === 0) return [`  ${printable(name)}: ${error}${seen}`];
   const lines = [`  ${printable(name)}: ${error}; best: ${best(written)}`];
   if (written[0]?.class !== oracle[0]?.class) lines.push(`    by the source: ${best(oracle)}`);
   return lines;

@@ -22,6 +22,7 @@ import { checkLayers } from './checks/layers.js';
 import { checkLogits, type LogitsPair, type LogitsResult } from './checks/logits.js';
 import { linkedFindings } from './checks/linked.js';
 import { checkOutputs, type OutputPair } from './checks/outputs.js';
+import { comparePlaces } from './checks/places.js';
 import { checkProvenance } from './checks/provenance.js';
 import { checkQuality } from './checks/quality.js';
 import { checkSizes, type AtSize } from './checks/sizes.js';
@@ -251,9 +252,16 @@ async function compareOutputs(
 ): Promise<Judged> {
   try {
     const { pairs, version } = await runTask(path, model, task, inputs, options);
-      options.onOutputs?.(pairs);
+    options.onOutputs?.(pairs);
+    const checked = checkOutputs(pairs, options.precision);
     return {
-      ...checkOutputs(pairs, options.precision),
+      ...checked,
+      ...(task.name === 'segment' && {
+        inputs: checked.inputs.map((input, i) => ({
+          ...input,
+          places: comparePlaces(pairs[0], i, model.labels),
+        })),
+      }),
       runtime: { name: 'onnxruntime-node', version },
     };
   } catch (error) {

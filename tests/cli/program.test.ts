@@ -359,6 +359,14 @@ describe('what a person sees', () => {
     expect(stdout).toMatch(/name +\(unknown\) +F16 +scalar/);
   });
 
+  it('inspect: where class names are from', async () => {
+    const named = { ...INSPECTED, labels: ['a', 'b'], labelsOrigin: 'the \u001bcheckpoint' };
+    const { stdout } = await runFake(['inspect', 'w.safetensors'], {
+      pipeline: { inspect: () => Promise.resolve(named) },
+    });
+    expect(stdout).toContain('2 class names: the \\u{1b}checkpoint');
+  });
+
   it('inspect: why it cannot be converted', async () => {
     const broken = {
       ...INSPECTED,

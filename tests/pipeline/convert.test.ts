@@ -215,5 +215,12 @@ describe('inspect', () => {
       config: { window: [6, 10] },
     });
     expect(inspection.tensors.filter(({ role }) => role === 'buffer')).toHaveLength(2);
+    expect([inspection.labels, inspection.labelsOrigin]).toEqual([undefined, undefined]);
+  });
+
+  it('says where class names are from', async () => {
+    const src = fileURLToPath(new URL('../../fixtures/demo/', import.meta.url));
+    const { labels, labelsOrigin } = await inspect({ src });
+    expect([labels?.length, labelsOrigin]).toEqual([8, 'config.json beside the weights']);
   });
 });

@@ -3,8 +3,10 @@ import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath, pathToFileURL } from 'node:url';
+import { InferenceSession, Tensor } from 'onnxruntime-node';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { ParityError, UsageError } from '../../src/errors.js';
+import { decodeImage, preprocess } from '../../src/image.js';
 import { convert, verify } from '../../src/pipeline.js';
 import { commandLine } from '../../src/verify/report/command.js';
 import type { ReportDocument } from '../../src/verify/report/data.js';
@@ -163,6 +165,31 @@ describe('report.json', () => {
     expect(outputs.map(({ output }) => output)).toEqual(parity.outputs!.map(({ name }) => name));
     const [{ quality, noiseUnitsAllowed }] = read('masked_q8.json').parity.outputs!;
     expect([quality?.precision, noiseUnitsAllowed]).toEqual(['q8', undefined]);
+  });
+
+  it('tells of a segmentation which classes both see', async () => {
+    const { parity, outputs } = read('segment.json');
+    expect(parity.inputs.map(({ name }) => name)).toEqual(['heart.jpg', 'ring.png']);
+    const pixels = await Promise.all(
+      images.map(async (path) =>
+        preprocess(await decodeImage(path), read('segment.json').source.preprocessing),
+      ),
+    );
+    const session = await InferenceSession.create(at('segment.onnx'));
+    for (const [i, { places }] of parity.inputs.entries()) {
+      const ran = await session.run({ pixel_values: new Tensor('float32', pixels[i], [1, 3, 64, 64]) });
+      const logits = ran['logits'].data as Float32Array;
+      const [K, H, W] = outputs[0].shape;
+      const best = Array.from({ length: H * W }, (_, place) => {
+        const values = Array.from({ length: K }, (__, k) => logits[k * H * W + place]);
+        return values.indexOf(Math.max(...values));
+      });
+      expect([places!.compared, places!.same]).toEqual([H * W, H * W]);
+      for (const { class: index, share } of places!.written)
+        expect(share).toBe(best.filter((each) => each === index).length / (H * W));
+      expect(places!.written.reduce((sum, { share }) => sum + share, 0)).toBeCloseTo(1, 9);
+      expect(places!.oracle).toEqual(places!.written);
+    }
   });
 
   it('samples all of a large output, no channel again and again', () => {

@@ -42,7 +42,7 @@ export interface Fact {
 /** The numbers one looks for first. */
 export function headlineFacts({ parity }: ReportDocument): Fact[] {
   const { logits, outputs, inputs } = parity;
-  if (outputs) return outputsHeadline(outputs, inputs.length);
+  if (outputs) return outputsHeadline(outputs, inputs);
   if (!logits) return [];
   return [
     { name: 'largest logit error', value: logits.maxAbs.toExponential(1) },
@@ -67,7 +67,7 @@ export function headlineFacts({ parity }: ReportDocument): Fact[] {
   ];
 }
 
-function outputsHeadline(outputs: readonly OutputParity[], inputs: number): Fact[] {
+function outputsHeadline(outputs: readonly OutputParity[], inputs: readonly InputParity[]): Fact[] {
   const most = (value: (output: OutputParity) => number): OutputParity =>
     outputs.reduce((worst, next) => (value(next) > value(worst) ? next : worst));
   const { quality } = outputs[0];
@@ -83,8 +83,23 @@ function outputsHeadline(outputs: readonly OutputParity[], inputs: number): Fact
       : { name: 'in noise units', value: `${units(noiseUnits)} (${noiseUnitsAllowed} allowed)` },
     { name: 'cosine', value: Math.min(...outputs.map(({ cosine }) => cosine)).toFixed(9) },
     { name: 'outputs', value: String(outputs.length) },
-    { name: 'inputs', value: String(inputs) },
+    { name: 'inputs', value: String(inputs.length) },
+    ...(inputs.every(({ places }) => places)
+      ? [
+          {
+            name: 'same best class',
+            value: `${ofAll(
+              inputs.reduce((sum, { places }) => sum + places!.same, 0),
+              inputs.reduce((sum, { places }) => sum + places!.compared, 0),
+            )} places`,
+          },
+        ]
+      : []),
   ];
+}
+
+function ofAll(some: number, all: number): string {
+  return `${some.toLocaleString('en-US')} of ${all.toLocaleString('en-US')}`;
 }
 
 /** Is the output as near as it must be? The same limits as the check's, which says it in words. */
@@ -140,18 +155,23 @@ export function outputRows(outputs: readonly OutputParity[]): string[][] {
 }
 
 /** Noise units judge float32 only: a lower precision has millions of them. */
-export function inputColumns([first]: readonly OutputParity[]): Column[] {
+export function inputColumns(
+  [first]: readonly OutputParity[],
+  [{ places: segments }]: readonly InputParity[],
+): Column[] {
   return [
     { title: 'input', long: true },
     ...numbers(first.quality ? ['max |error|'] : ['noise units', 'max |error|']),
+    ...(segments ? numbers(['same class']) : []),
   ];
 }
 
 export function inputRows([first]: readonly OutputParity[], inputs: readonly InputParity[]): string[][] {
-  return inputs.map(({ name, maxAbs, noiseUnits }) => [
+  return inputs.map(({ name, maxAbs, noiseUnits, places }) => [
     name,
     ...(first.quality ? [] : [units(noiseUnits)]),
     maxAbs.toExponential(1),
+    ...(places ? [ofAll(places.same, places.compared)] : []),
   ]);
 }
 

@@ -27,7 +27,7 @@ export function outputs(document: ReportDocument, prefix: string): string {
         table(outputColumns(all), outputRows(all.slice(0, MOST_ROWS))) +
         more(all.length, 'outputs') +
         '<h3>The same, input by input</h3>' +
-        table(inputColumns(all), inputRows(all, parity.inputs.slice(0, MOST_ROWS))) +
+        table(inputColumns(all, parity.inputs), inputRows(all, parity.inputs.slice(0, MOST_ROWS))) +
         more(parity.inputs.length, 'inputs'),
     ) + charts(document, details, prefix)
   );

@@ -1,7 +1,7 @@
 /**
  * The report as one page that needs nothing else: verdict first, charts as inline SVG, no script, no network.
  */
-import type { Check, InputParity, LayersReport, Prediction } from '../report.js';
+import type { Check, ClassShare, InputParity, LayersReport, Prediction } from '../report.js';
 import { units } from '../checks/logits.js';
 import { errorChart, escapeHtml as e, rangeChart } from './charts.js';
 import type { LogitDetails, ReportDocument } from './data.js';
@@ -253,25 +253,33 @@ function logits(
   );
 }
 
+/** Classes with a bar each: how sure a classifier is, or how much of its map a segmentation gives them. */
+function shareList(title: string, classes: readonly (Prediction | ClassShare)[]): string {
+  const rows = classes.map((each) => {
+    const percent = (100 * ('share' in each ? each.share : each.probability)).toFixed(1);
+    return `<tr><td>${e(each.label ?? `class ${each.class}`)}<span class="share" style="width:${percent}%"></span></td><td class="n">${percent} %</td></tr>`;
+  });
+  return `<div><h3>${title}</h3><div class="scroll"><table><tbody>${rows.join('')}</tbody></table></div></div>`;
+}
+
 function pictures({ parity, pictures: all, source }: ReportDocument): string {
-  const rows = all.flatMap(({ name, dataUrl }) => {
-    const input = parity.inputs.find((each) => each.name === name);
-    if (!input) return [];
+  const rows = all.flatMap(({ name, dataUrl }, at) => {
+    // By place: two folders may have a picture of the same name.
+    const input = parity.inputs.at(at);
+    if (input?.name !== name) return [];
     const figure = `<figure><img src="${e(dataUrl)}" alt="${e(name)}"><figcaption>${e(name)}</figcaption></figure>`;
-    if (input.written.length === 0) {
+    const { places } = input;
+    if (input.written.length === 0 && !places) {
       const noise = parity.outputs?.[0]?.quality ? '' : `, ${units(input.noiseUnits)} noise units`;
       return `<div class="picture">${figure}<p>largest error of all outputs: ${input.maxAbs.toExponential(1)}${noise}</p></div>`;
     }
-    const side = (title: string, predictions: readonly Prediction[]): string =>
-      `<div><h3>${title}</h3><div class="scroll"><table><tbody>${predictions
-        .map(
-          (each) =>
-            `<tr><td>${e(each.label ?? `class ${each.class}`)}<span class="share" style="width:${(100 * each.probability).toFixed(1)}%"></span></td><td class="n">${(100 * each.probability).toFixed(1)} %</td></tr>`,
-        )
-        .join('')}</tbody></table></div></div>`;
-    return [
-      `<div class="picture">${figure}<div class="pair">${side('by the file', input.written)}${side('by the source', input.oracle)}</div></div>`,
-    ];
+    const sides = places
+      ? [shareList('by the file', places.written), shareList('by the source', places.oracle)]
+      : [shareList('by the file', input.written), shareList('by the source', input.oracle)];
+    const said = places
+      ? `<p class="soft">best class of ${places.compared.toLocaleString('en-US')} places: ${places.same === places.compared ? 'the same everywhere' : `the same at ${places.same.toLocaleString('en-US')}`}</p>`
+      : '';
+    return `<div class="picture">${figure}<div>${said}<div class="pair">${sides.join('')}</div></div></div>`;
   });
   if (rows.length === 0) return '';
   const { resize, crop, interpolation, mean, std, origin } = source.preprocessing;

@@ -103,7 +103,7 @@ export function markdownReport(document: ReportDocument): string {
       ),
       '',
       ...table(
-        inputColumns(outputs).map(({ title }) => m(title)),
+        inputColumns(outputs, inputs).map(({ title }) => m(title)),
         inputRows(outputs, inputs.slice(0, 40)).map((row) => row.map(m)),
       ),
     );

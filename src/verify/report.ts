@@ -266,6 +266,7 @@ function inputLines({ name, maxAbs, noiseUnits, written, oracle, places }: Input
 }
 
 function best(predictions: readonly Prediction[]): string {
+  if (predictions.some(({ probability }) => !Number.isFinite(probability))) return 'no finite numbers';
   return predictions
     .slice(0, 3)
     .map(({ class: index, label, probability }) => {

@@ -91,7 +91,7 @@ export async function runOnnx(path: string, input: RuntimeInput): Promise<Runtim
       onProgress?.({ phase: 'runtime', label, done, total: images, unit: 'steps' });
     });
     signal?.throwIfAborted();
-    return resultOf(answer, label);
+    return resultOf(answer, path);
   } finally {
     process.off('exit', kill);
     signal?.removeEventListener('abort', kill);
@@ -128,8 +128,8 @@ function converse(child: ChildProcess, job: Job, onDone: (done: number) => void)
   });
 }
 
-function resultOf(answer: Final, label: string): RuntimeResult {
-  const file = printable(label);
+function resultOf(answer: Final, path: string): RuntimeResult {
+  const file = printable(basename(path));
   switch (answer.kind) {
     case 'done':
       return {
@@ -141,7 +141,9 @@ function resultOf(answer: Final, label: string): RuntimeResult {
       throw missingRuntime(answer.message);
     case 'failed': {
       const what = answer.step === 'load' ? 'does not load' : 'fails to run';
-      throw new RuntimeRefusal(`ONNX Runtime ${what} ${file}: ${firstLine(answer.message)}`);
+      // Messages go into reports: no folder, which may be another one in the next run.
+      const message = answer.message.replaceAll(path, basename(path));
+      throw new RuntimeRefusal(`ONNX Runtime ${what} ${file}: ${firstLine(message)}`);
     }
     case 'died': {
       const last = lastLine(answer.stderr);

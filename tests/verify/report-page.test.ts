@@ -64,7 +64,13 @@ async function tasks(): Promise<void> {
     const weight = file.floats('backbone.layers.1.ffn.layers.1.weight');
     file.setFloats('backbone.layers.1.ffn.layers.1.weight', weight.fill(0, 0, 40));
   });
+  editOnnx(at('model.onnx'), at('nan.onnx'), (file) => {
+    const bias = file.floats('head.fc.bias');
+    bias[3] = NaN;
+    file.setFloats('head.fc.bias', bias);
+  });
   const wrong = [
+    { model: 'nan.onnx', src: demo, reports: ['nan.html', 'nan.json', 'nan.md'] },
     { model: 'shifted.onnx', src: MASKED, reports: ['shifted.html', 'shifted.json'] },
     { model: 'altered.onnx', src: FEATURES, reports: ['altered.html', 'altered.json', 'altered.md'] },
   ];
@@ -110,6 +116,7 @@ describe('report.json', () => {
     ['masked_q8.json'],
     ['shifted.json'],
     ['altered.json'],
+    ['nan.json'],
   ])('%s is what docs/report.schema.json says', (name) => {
     expect(schemaErrors(read(name), schema)).toEqual([]);
   });
@@ -294,6 +301,13 @@ describe('report.md', () => {
     expect(readFileSync(at('bad.md'), 'utf8')).toContain('layer 1, attention scores');
   });
 
+  it('gives no class for what is no number', () => {
+    const text = readFileSync(at('nan.md'), 'utf8');
+    expect(text).toMatch(
+      /\| seed 0 \\#0 \| Infinity \| infinitely many \| no finite numbers \| \w+ [\d.]+ % \|/,
+    );
+  });
+
   it('has a line for every output of another task, with what is judged first', () => {
     const altered = readFileSync(at('altered.md'), 'utf8');
     expect(altered).toMatch(/^## Parity failed: altered\.onnx\n/);
@@ -333,6 +347,7 @@ browser('report.html in Chromium', () => {
     { name: 'segment', verdict: 'passed', pictures: 2, charts: ['layers-t', ...pair('')] },
     { name: 'masked_q8', verdict: 'passed', pictures: 0, charts: pair('') },
     { name: 'shifted', verdict: 'failed', pictures: 0, charts: ['layers-t', ...pair('')] },
+    { name: 'nan', verdict: 'failed', pictures: 0, charts: ['layers-t', ...pair('')] },
     { name: 'altered', verdict: 'failed', pictures: 0, charts: ['layers-t', ...four] },
   ];
   it.each(pages)('the page of $name', async ({ name, verdict, pictures, charts }) => {
@@ -356,6 +371,12 @@ browser('report.html in Chromium', () => {
         `[...document.images].filter((image) => image.naturalWidth > 0).length`,
       ),
     ).toBe(pictures);
+    // What is no number is said in words, and drawn nowhere.
+    expect(
+      await chromium.evaluate<string[]>(
+        `[...document.querySelectorAll('td, p, svg *')].map((node) => [node.textContent, ...[...node.attributes].map(({ value }) => value)].join(' ')).filter((text) => /NaN(?![/]Inf|,)|undefined/.test(text))`,
+      ),
+    ).toEqual([]);
     // A heading or a list with nothing behind it.
     expect(
       await chromium.evaluate<string[]>(

@@ -121,6 +121,7 @@ describe('what goes wrong', () => {
     expect(error).toBeInstanceOf(FormatError);
     expect((error as Error).message).toContain(message);
     expect((error as Error).message).not.toContain('\n');
+    expect((error as Error).message).not.toContain(folder);
   });
 
   it('wrong input shape', async () => {

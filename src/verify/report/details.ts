@@ -12,7 +12,7 @@ export function logitDetails(pairs: readonly LogitsPair[]): LogitDetails[] {
     const step = Math.max(1, Math.ceil(oracle.length / MOST_SAMPLES));
     const sample: LogitSample[] = [];
     for (let i = 0; i < oracle.length; i += step) {
-      sample.push({ class: i, written: finite(written[i]), oracle: oracle[i] });
+      sample.push({ class: i, written: written[i], oracle: oracle[i] });
     }
     return {
       input: name,
@@ -37,7 +37,7 @@ export function outputDetails(all: readonly OutputPair[]): OutputDetails[] {
     const sample = spread(oracle.length, most).map((i): OutputSample => ({
       input: Math.floor(i / each),
       index: indexOf(pair, i % each),
-      written: finite(written[i]),
+      written: written[i],
       oracle: oracle[i],
     }));
     const bins = histogram(written, oracle, noise);
@@ -71,8 +71,4 @@ function histogram(written: ArrayLike<number>, oracle: Float64Array, noise: numb
       counts[Math.min(BINS - 1, Math.floor(((value + range) / (2 * range)) * BINS))] += 1;
   }
   return { range, counts };
-}
-
-function finite(value: number): number {
-  return Number.isFinite(value) ? value : 0;
 }

@@ -2,7 +2,7 @@
 import { formatBytes } from '../../bytes.js';
 import { COSINE_NEEDED } from '../compare.js';
 import { units } from '../checks/logits.js';
-import type { InputParity, LayersReport, OutputParity } from '../report.js';
+import type { InputParity, LayersReport, OutputParity, Prediction } from '../report.js';
 import type { ReportDocument } from './data.js';
 
 export const VERDICTS = {
@@ -270,4 +270,11 @@ export function outcomeOf(check: {
   if (check.notApplicable) return 'n/a';
   if (check.passed) return 'ok';
   return check.notRun ? 'not run' : 'failed';
+}
+
+/** The best class, and how sure. */
+export function called(prediction: Prediction | undefined): string {
+  if (!prediction) return '';
+  if (!Number.isFinite(prediction.probability)) return 'no finite numbers';
+  return `${prediction.label ?? `class ${prediction.class}`} ${(100 * prediction.probability).toFixed(1)} %`;
 }

@@ -33,10 +33,14 @@ export function valueCharts(of: {
   readonly histogram: Histogram;
   readonly points: readonly { readonly x: number; readonly y: number; readonly says: string }[];
 }): string {
-  const { prefix, what, where, all, noise, histogram, points } = of;
+  const { prefix, what, where, all, noise, histogram } = of;
+  // What is no number has no place in a chart; the text counts it.
+  const points = of.points.filter(({ x, y }) => Number.isFinite(x) && Number.isFinite(y));
   const total = all.toLocaleString('en-US');
   const counted = histogram.counts.reduce((sum, count) => sum + count, 0);
   const lost = counted < all ? ` ${(all - counted).toLocaleString('en-US')} are no finite numbers.` : '';
+  if (points.length === 0)
+    return `<p class="bad">None of ${total} ${what}s ${e(where)} is a finite number in file and source.</p>`;
   const share =
     points.length === all
       ? `all ${total} ${what}s`

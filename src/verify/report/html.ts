@@ -7,6 +7,7 @@ import { errorChart, escapeHtml as e, rangeChart } from './charts.js';
 import type { LogitDetails, ReportDocument } from './data.js';
 import {
   VERDICTS,
+  called,
   fileFacts,
   headlineFacts,
   bandName,
@@ -224,11 +225,6 @@ function inputs(all: readonly InputParity[], judgedByNoise: boolean): string {
   return section('Output by output', table(columns, rows) + rest);
 }
 
-function called(prediction: Prediction | undefined): string {
-  if (!prediction) return '';
-  return `${prediction.label ?? `class ${prediction.class}`} ${(100 * prediction.probability).toFixed(1)} %`;
-}
-
 function logits(
   { input, classes, noise, sample, histogram }: LogitDetails,
   count: number,
@@ -255,6 +251,8 @@ function logits(
 
 /** Classes with a bar each: how sure a classifier is, or how much of its map a segmentation gives them. */
 function shareList(title: string, classes: readonly (Prediction | ClassShare)[]): string {
+  const odd = classes.some((each) => !Number.isFinite('share' in each ? each.share : each.probability));
+  if (odd) return `<div><h3>${title}</h3><p>no finite numbers</p></div>`;
   const rows = classes.map((each) => {
     const percent = (100 * ('share' in each ? each.share : each.probability)).toFixed(1);
     return `<tr><td>${e(each.label ?? `class ${each.class}`)}<span class="share" style="width:${percent}%"></span></td><td class="n">${percent} %</td></tr>`;

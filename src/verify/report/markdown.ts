@@ -3,6 +3,7 @@ import { units } from '../checks/logits.js';
 import type { ReportDocument } from './data.js';
 import {
   VERDICTS,
+  called,
   fileFacts,
   headlineFacts,
   inputColumns,
@@ -120,8 +121,8 @@ export function markdownReport(document: ReportDocument): string {
             m(name),
             maxAbs.toExponential(1),
             units(noiseUnits),
-            m(written[0]?.label ?? String(written[0]?.class ?? '')),
-            m(oracle[0]?.label ?? String(oracle[0]?.class ?? '')),
+            m(called(written[0])),
+            m(called(oracle[0])),
           ]),
       ),
     );

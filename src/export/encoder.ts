@@ -1,5 +1,5 @@
 /**
- * BEiT's forward pass as a graph. Nothing is computed that is thrown away.
+ * BEiT's forward pass as a graph. No block, MLP or norm is computed for tokens that nobody looks at.
  *
  * Upstream: unilm `beit/modeling_finetune.py` (`VisionTransformer`).
  * Symbols: B batch, T tokens (class token first), N patches, E hidden size, M MLP width.
@@ -31,24 +31,42 @@ export interface EncoderInput {
   readonly mask?: Value;
 }
 
+/** One vector per image, of all that a block gives. */
+export interface Pooling {
+  readonly of: BeitConfig['pooling'];
+  /** LayerNorm over all tokens (`backbone.ln1`) first */
+  readonly tokenNorm: boolean;
+}
+
 /** @returns `[B, E]`: the pooled and normalised feature that the classifier sees */
 export function encode(g: GraphBuilder, config: BeitConfig, weight: Weight, input: EncoderInput): Value {
-  let tokens = g.scoped('embed', () => embed(g, config, weight, input));
-  const shared = sharedBias(g, config, weight);
   const last = config.depth - 1;
-  for (let layer = 0; layer < last; layer++) {
+  const tokens = encodeTokens(g, config, weight, input, last)[last];
+  return pooledBlock(g, config, weight, last, tokens, { of: config.pooling, tokenNorm: config.tokenNorm });
+}
+
+/**
+ * A block of which only one vector is looked at, so that most of it need not be computed.
+ *
+ * @param tokens `[B*T, E]` before it
+ * @returns      `[B, E]`; a mean is normalised (`backbone.ln2`), a class token with `tokenNorm`
+ */
+export function pooledBlock(
+  g: GraphBuilder,
+  config: BeitConfig,
+  weight: Weight,
+  layer: number,
+  tokens: Value,
+  { of, tokenNorm }: Pooling,
+): Value {
+  const shared = sharedBias(g, config, weight);
+  return g.scoped(`layers.${layer}`, () => {
     const at = blockWeights(weight, layer);
-    tokens = g.scoped(`layers.${layer}`, () => block(g, config, at, tokens, shared));
-  }
-  return g.scoped(`layers.${last}`, () => {
-    const at = blockWeights(weight, last);
     const bias = biasOf(g, config, at, shared);
-    if (config.tokenNorm && config.pooledNorm) {
-      return lastBlockBothNorms(g, config, weight, at, tokens, bias);
-    }
-    return config.pooling === 'mean'
-      ? lastBlockMeanPooled(g, config, weight, at, tokens, bias)
-      : lastBlockClassToken(g, config, weight, at, tokens, bias);
+    if (of === 'class') return classTokenOnly(g, config, weight, at, tokens, bias, tokenNorm);
+    return tokenNorm
+      ? meanOfNormed(g, config, weight, at, tokens, bias)
+      : meanPooled(g, config, weight, at, tokens, bias);
   });
 }
 
@@ -77,14 +95,16 @@ export function encodeTokens(
 /** The bias that all blocks share, `[H, T, T]`; the same node, however often it is asked for. */
 export function sharedBias(g: GraphBuilder, config: BeitConfig, weight: Weight): Value | undefined {
   if (!config.sharedRelativePosition) return undefined;
-  return g.scoped('rel_pos_bias', () => positionBias(g, config, weight(SHARED_TABLE)));
+  return g.once('rel_pos_bias', () =>
+    g.scoped('rel_pos_bias', () => positionBias(g, config, weight(SHARED_TABLE))),
+  );
 }
 
 /**
- * The last block under mean pooling. The mean over patches is taken before the second MLP product, which is exact
+ * A block under mean pooling. The mean over patches is taken before the second MLP product, which is exact
  * algebra: mean(x + gamma*(W a + b)) = mean(x) + gamma*(W mean(a) + b). It leaves one row per image to multiply.
  */
-function lastBlockMeanPooled(
+function meanPooled(
   g: GraphBuilder,
   config: BeitConfig,
   weight: Weight,
@@ -118,8 +138,8 @@ function patchTokens(g: GraphBuilder, config: BeitConfig, rows: Value): Value {
   return g.op('Slice', [rows, ...range], {}, 'patch_tokens');
 }
 
-/** The last block when every token is normalised before the mean (mmpretrain `final_norm=True`, `avg_featmap`). */
-function lastBlockBothNorms(
+/** A block whose tokens are all normalised before the mean (mmpretrain `final_norm=True`, `avg_featmap`). */
+function meanOfNormed(
   g: GraphBuilder,
   config: BeitConfig,
   weight: Weight,
@@ -141,19 +161,21 @@ function lastBlockBothNorms(
   return norm(mean(g, normed), 'ln2', 'final_norm');
 }
 
-/** The last block when only the class token is looked at: one query, one row. */
-function lastBlockClassToken(
+/** A block of which only the class token is looked at: one query, one row. */
+function classTokenOnly(
   g: GraphBuilder,
   config: BeitConfig,
   weight: Weight,
   at: Weight,
   tokens: Value,
   bias: Value | undefined,
+  tokenNorm: boolean,
 ): Value {
   const { hiddenSize: E } = config;
   const rows = g.op('Reshape', [tokens, g.int64([-1, sizesOf(config).tokens, E])]);
   const token = g.op('Reshape', [firstToken(g, rows), g.int64([-1, E])]);
   const attended = g.op('Add', [token, attention(g, config, at, tokens, bias, 'class')]);
   const out = g.op('Add', [attended, feedForward(g, config, at, attended)]);
+  if (!tokenNorm) return out;
   return layerNorm(g, config, out, weight('backbone.ln1.weight'), weight('backbone.ln1.bias'), 'final_norm');
 }

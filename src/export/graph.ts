@@ -124,6 +124,21 @@ export class GraphBuilder {
     return this.#defined.get(name);
   }
 
+  /** Built by the first who asks, in no scope, because everybody who asks for the same name shares it. */
+  once(name: string, build: () => Value): Value {
+    const known = this.#defined.get(name);
+    if (known) return known;
+    const before = this.#scope;
+    this.#scope = '';
+    try {
+      const value = build();
+      this.#defined.set(name, value);
+      return value;
+    } finally {
+      this.#scope = before;
+    }
+  }
+
   /** A small int64 vector (shapes, axes), shared by content: a constant, unless it has a size that is computed. */
   int64(values: readonly (number | Size)[]): Value {
     if (values.some((value) => typeof value !== 'number' && this.#defined.has(value.name)))

@@ -86,6 +86,14 @@ export const TASK_CASES: readonly TaskCase[] = [
     expected: ['hidden.3', 'features'],
     names: ['last_hidden_state', 'pooler_output'],
   },
+  {
+    name: 'the class token that a classifier looks at',
+    folder: 'v1_cls_pool',
+    file: 'official',
+    task: { task: 'features', outTypes: ['cls_token'] },
+    expected: ['features'],
+    names: ['pooler_output'],
+  },
   ...['v1_cls', 'v1_cls_pool', 'v1_shared_rel'].map((folder) => ({
     name: `${folder} without its head`,
     folder,

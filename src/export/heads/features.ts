@@ -6,7 +6,7 @@
  */
 import type { FeatureOutput } from '../../task.js';
 import { layerNorm, mean, type Weight } from '../blocks.js';
-import { encode, encodeTokens } from '../encoder.js';
+import { encodeTokens, pooledBlock, type Pooling } from '../encoder.js';
 import { ints, type Value } from '../graph.js';
 import type { Head, HeadInput } from '../head.js';
 import { sizesOf } from '../sizes.js';
@@ -14,10 +14,17 @@ import { sizesOf } from '../sizes.js';
 export function features(outputs: readonly FeatureOutput[]): Head {
   return (input) => {
     const { g, config, weight, pixels } = input;
-    if (isPooledFeature(outputs, input)) return [g.op('Identity', [encode(g, config, weight, { pixels })])];
-    const depth = Math.max(...outputs.map(({ layer }) => layer)) + 1;
-    const states = encodeTokens(g, config, weight, { pixels }, depth);
-    const last = states[depth];
+    const deepest = Math.max(...outputs.map(({ layer }) => layer));
+    const pooling = poolingOf(outputs.filter(({ layer }) => layer === deepest));
+    const states = encodeTokens(g, config, weight, { pixels }, pooling ? deepest : deepest + 1);
+    if (pooling) {
+      return outputs.map((output) =>
+        output.layer === deepest
+          ? pooledBlock(g, config, weight, deepest, states[deepest], pooling)
+          : g.scoped(output.name, () => take(input, output, states[output.layer + 1])),
+      );
+    }
+    const last = states[deepest + 1];
     // Several outputs of the last block look at the same normalised tokens.
     const normed = outputs.some(({ finalNorm }) => finalNorm)
       ? norm(input, last, 'backbone.ln1', 'final_norm')
@@ -28,14 +35,11 @@ export function features(outputs: readonly FeatureOutput[]): Head {
   };
 }
 
-/** The one vector that the classifier's head sees: its last block need not be computed for every token. */
-function isPooledFeature(outputs: readonly FeatureOutput[], { config }: HeadInput): boolean {
-  const [only] = outputs;
-  if (outputs.length !== 1 || only.layer !== config.depth - 1 || only.finalNorm !== config.tokenNorm)
-    return false;
-  return config.pooledNorm
-    ? only.type === 'avg_featmap' && config.classToken
-    : only.type === 'cls_token' && only.finalNorm;
+/** Where one vector is all that is wanted of the last block, most of it need not be computed. */
+function poolingOf(outputs: readonly FeatureOutput[]): Pooling | undefined {
+  const [{ type, finalNorm }, other] = outputs;
+  if (other || (type !== 'cls_token' && type !== 'avg_featmap')) return undefined;
+  return { of: type === 'cls_token' ? 'class' : 'mean', tokenNorm: finalNorm };
 }
 
 function take(input: HeadInput, { type }: FeatureOutput, tokens: Value): Value {

@@ -15,7 +15,7 @@ import type {
   SourceSummary,
   VerifyOptions,
 } from './results.js';
-import { flushFile } from './target.js';
+import { flushFile, requireFolderOf } from './target.js';
 import type { Task } from './task.js';
 import type { Reference } from './verify/checks/against.js';
 import type { GoldenValues } from './verify/checks/golden.js';
@@ -142,7 +142,9 @@ async function readGolden(options: VerifyOptions, { row }: ResolvedSource): Prom
 }
 
 export async function checkReports({ reports }: CheckOptions): Promise<void> {
-  if (reports?.length) (await import('./verify/report/write.js')).checkReportPaths(reports);
+  if (!reports?.length) return;
+  (await import('./verify/report/write.js')).checkReportPaths(reports);
+  for (const path of reports) await requireFolderOf(path, '--report');
 }
 
 export interface Reported extends Measured {

@@ -6,7 +6,7 @@ import { rmSync } from 'node:fs';
 import { link, lstat, mkdir, open, realpath, rename, rm, stat, unlink } from 'node:fs/promises';
 import { randomBytes } from 'node:crypto';
 import { basename, dirname, join, resolve } from 'node:path';
-import { EnvironmentError, UsageError, printable } from './errors.js';
+import { UsageError, printable } from './errors.js';
 import { fileError } from './sink.js';
 
 export interface Target {
@@ -31,8 +31,30 @@ const errorCode = (error: unknown): string =>
   error instanceof Error && 'code' in error ? String(error.code) : '';
 
 /**
- * @throws UsageError if `path` is a folder, a device, one of the inputs, or exists with `noClobber`;
- *   EnvironmentError if the folder is missing or not writable
+ * Is there a folder for this file? To be asked before any work is done.
+ *
+ * @param path   of the file or folder that will be written
+ * @param option that named it
+ * @throws UsageError naming the missing folder
+ */
+export async function requireFolderOf(path: string, option: string): Promise<void> {
+  const folder = dirname(path);
+  const found = await stat(folder).catch((error: unknown) => errorCode(error));
+  if (found === 'ENOENT' || found === 'ENOTDIR' || (typeof found === 'object' && !found.isDirectory())) {
+    throw missingFolder(folder, `${option} ${printable(path, 300)}`, found !== 'ENOENT');
+  }
+}
+
+function missingFolder(folder: string, what: string, inFile: boolean): UsageError {
+  const shown = printable(folder, 300);
+  return new UsageError(`the folder of ${what} ${inFile ? 'is a file' : 'does not exist'}: ${shown}`, {
+    next: inFile ? 'Choose another place.' : `Create it (mkdir -p ${shown}), or choose another place.`,
+  });
+}
+
+/**
+ * @throws UsageError if `path` is a folder, a device, one of the inputs, exists with `noClobber`, or if there is no folder
+ *   for it; EnvironmentError if that is not writable
  */
 export async function openTarget(path: string, options: TargetOptions = {}): Promise<Target> {
   const shown = printable(path, 300);
@@ -41,6 +63,7 @@ export async function openTarget(path: string, options: TargetOptions = {}): Pro
       next: 'Give a file name, e.g. model.onnx.',
     });
   }
+  await requireFolderOf(path, '--out');
   const final = await throughLinks(resolve(path));
   const existing = await stat(final).catch(() => undefined);
   if (existing?.isDirectory()) {
@@ -66,7 +89,7 @@ export async function openTarget(path: string, options: TargetOptions = {}): Pro
     }
   }
   const folder = dirname(final);
-  const { staging, done } = await openStaging(folder, `the folder of --out ${shown}`);
+  const { staging, done } = await openStaging(folder);
   return {
     path: final,
     staged: join(staging, basename(final)),
@@ -89,11 +112,12 @@ export interface FolderOptions extends TargetOptions {
  *
  * @param path of the folder; may end with a slash
  * @returns `staged` is the folder to write into now, `path` the one where the files will be
- * @throws UsageError if `path` is no folder, or holds an input or (with `noClobber`) one of `files`;
- *   EnvironmentError if the folder above is missing or not writable
+ * @throws UsageError if `path` is no folder, or holds an input or (with `noClobber`) one of `files`,
+ *   or the folder above is missing; EnvironmentError if it is not writable
  */
 export async function openFolderTarget(path: string, options: FolderOptions): Promise<Target> {
   const shown = printable(path, 300);
+  await requireFolderOf(path, '--out');
   const final = await throughLinks(resolve(path));
   const existing = await stat(final).catch(() => undefined);
   if (existing && !existing.isDirectory()) {
@@ -101,7 +125,7 @@ export async function openFolderTarget(path: string, options: FolderOptions): Pr
   }
   if (existing) {
     for (const name of options.files) await checkPlace(join(final, name), options);
-    const { staging, done } = await openStaging(final, `--out ${shown}`);
+    const { staging, done } = await openStaging(final);
     return {
       path: final,
       staged: staging,
@@ -112,7 +136,7 @@ export async function openFolderTarget(path: string, options: FolderOptions): Pr
       discard: done,
     };
   }
-  const { staging, done } = await openStaging(dirname(final), `the folder of --out ${shown}`);
+  const { staging, done } = await openStaging(dirname(final));
   const staged = join(staging, basename(final));
   await mkdir(staged);
   return {
@@ -147,15 +171,9 @@ async function checkPlace(place: string, { noClobber, inputs }: TargetOptions): 
 }
 
 /** A new, empty folder inside `folder`; it goes away with `done`, or with the process. */
-async function openStaging(
-  folder: string,
-  subject: string,
-): Promise<{ staging: string; done: () => Promise<void> }> {
+async function openStaging(folder: string): Promise<{ staging: string; done: () => Promise<void> }> {
   const staging = join(folder, `.convert-beit-${randomBytes(6).toString('hex')}`);
   await mkdir(staging).catch((error: unknown) => {
-    if (errorCode(error) === 'ENOENT' || errorCode(error) === 'ENOTDIR') {
-      throw new EnvironmentError(`${subject} does not exist`, { next: 'Create it first.', cause: error });
-    }
     throw fileError(error, folder);
   });
   // A process that ends at once (a second Ctrl-C) runs no `finally`.

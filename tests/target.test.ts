@@ -2,7 +2,7 @@ import { mkdir, mkdtemp, readFile, readdir, rm, symlink, writeFile } from 'node:
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import { EnvironmentError, UsageError } from '../src/errors.js';
+import { UsageError } from '../src/errors.js';
 import { openFolderTarget, openTarget } from '../src/target.js';
 
 let folder: string;
@@ -72,7 +72,18 @@ describe('openTarget', () => {
     ['a trailing slash', (at: string) => join(at, 'd/'), UsageError, /names a folder/],
     ['an empty name', () => '', UsageError, /names a folder/],
     ['a device', () => '/dev/null', UsageError, /not a regular file/],
-    ['a missing folder', (at: string) => join(at, 'no', 'm.onnx'), EnvironmentError, /does not exist/],
+    [
+      'a missing folder',
+      (at: string) => join(at, 'no', 'm.onnx'),
+      UsageError,
+      /^the folder of --out .*m\.onnx does not exist: .*no$/,
+    ],
+    [
+      'a file as folder',
+      async (at: string) => (await writeFile(join(at, 'f'), ''), join(at, 'f', 'm.onnx')),
+      UsageError,
+      /^the folder of --out .*m\.onnx is a file: .*f$/,
+    ],
   ])('refuses %s', async (_, make, kind, message) => {
     const attempt = openTarget(await make(folder));
     await expect(attempt).rejects.toThrow(kind);
@@ -145,7 +156,7 @@ describe('openFolderTarget', () => {
 
   it.each([
     ['a file', 'w', {}, UsageError, /is not a folder/],
-    ['a folder in no folder', 'no/hf/', {}, EnvironmentError, /does not exist/],
+    ['a folder in no folder', 'no/hf/', {}, UsageError, /does not exist: .*no$/],
     ['a folder with one of the files', 'have', { noClobber: true }, UsageError, /config\.json exists/],
     [
       'a folder with the input',

@@ -4,12 +4,13 @@
 import { open, type FileHandle } from 'node:fs/promises';
 import { EnvironmentError, UsageError, printable } from '../errors.js';
 import { FORMAT, differingField, readResults, toLine, type Header } from './records.js';
+import { requireFolderOf } from '../target.js';
 import type { Tally } from './tally.js';
 
 /**
  * @param path   of the file; absent, or (with `resume`) of the same evaluation
  * @param tally  gets the records that are there already
- * @throws UsageError if it is there without `resume`, or of something else; InputError if it is damaged
+ * @throws UsageError if it is there without `resume`, or of something else, or if there is no folder for it; InputError if it is damaged
  */
 export async function openResults(
   path: string,
@@ -18,6 +19,7 @@ export async function openResults(
   tally: Tally,
 ): Promise<FileHandle> {
   const shown = printable(path, 300);
+  await requireFolderOf(path, '--results');
   let file: FileHandle;
   try {
     file = await open(path, resume ? 'a+' : 'ax+');

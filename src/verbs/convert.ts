@@ -29,7 +29,7 @@ import {
   type SourceSummary,
   type WrittenFile,
 } from '../results.js';
-import { openTarget, type Target } from '../target.js';
+import { openTarget, requireFolderOf, type Target } from '../target.js';
 import { resolveTask, type Task } from '../task.js';
 import type { Truth } from '../verify/verify.js';
 import { VERSION } from '../version.js';
@@ -75,6 +75,7 @@ export async function convertWatched(options: ConvertOptions, watch?: Watch): Pr
     const precisions = planPrecisions(options);
     const dynamic = dynamicMethod(options);
     await checkReports(options);
+    await requireFolderOf(options.out, '--out');
     const resolved = await resolve(options);
     const digest = verifying || (options.digest ?? true);
     if (!options.link || digest) prepareDigest(resolved.path);

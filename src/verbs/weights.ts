@@ -7,7 +7,7 @@ import { ParityError } from '../errors.js';
 import type { BeitModel } from '../model.js';
 import { SKIPPED } from '../parity.js';
 import { sourceSummary, weightsSummary, type WeightsOptions, type WeightsResult } from '../results.js';
-import { flushFile, openFolderTarget, openTarget } from '../target.js';
+import { flushFile, openFolderTarget, openTarget, requireFolderOf } from '../target.js';
 import type { ParityReport } from '../verify/report.js';
 import { VERSION } from '../version.js';
 import { interruptible, peakMemoryBytes, stopwatch } from './run.js';
@@ -36,6 +36,7 @@ export async function convertWeights(options: WeightsOptions): Promise<WeightsRe
     const verifying = options.verify ?? true;
     const writers = await import('../convert/writers/index.js');
     const plan = await writers.planOutput(options.out, options.to);
+    await requireFolderOf(options.out, '--out');
     const resolved = await resolve(options);
     prepareDigest(resolved.path);
     const guards = { noClobber: options.noClobber, inputs: [resolved.path] };

@@ -92,6 +92,21 @@ describe('usage errors end with 2', () => {
         'convert-beit convert --help',
       ],
     ),
+    ...(
+      [
+        ['--out', ['--src', 'x', '--out', 'no/such/model.onnx']],
+        ['--out', ['--src', 'x', '--out', 'no/such/beit.pth']],
+        ['--out', ['--src', 'x', '--out', 'no/such/hf/', '--to', 'transformers']],
+        ['--out', ['--src', 'x', '--out', 'no/such/beit/']],
+        ['--report', [...complete, '--report', 'no/such/report.html']],
+        ['--report', ['verify', 'm.onnx', '--src', 'x', '--report', 'no/such/report.json']],
+      ] as const
+    ).map(([option, args]): [string, string[], string, string] => [
+      `no folder for ${args.at(-1)}`,
+      [...args],
+      `the folder of ${option} no/such/`,
+      'Create it (mkdir -p no/such), or choose another place.',
+    ]),
     ['an unknown command', ['lst'], "unknown command 'lst'", 'Did you mean list?'],
     ['a source without --src', ['official', 'm.onnx'], "unknown command 'official'", '--src official --out'],
     ['a command after options', ['--json', 'list'], "unexpected argument 'list'", 'convert-beit list'],

@@ -64,7 +64,12 @@ export function compareLogits(
 }
 
 /** Every one of the `count` best by `written` is, by the oracle, at most `tie` worse than its own last of `count`. */
-function agree(written: Float32Array, oracle: Float64Array, count: number, tie: number): boolean {
+export function agree(
+  written: Float32Array | Float64Array,
+  oracle: Float64Array,
+  count: number,
+  tie: number,
+): boolean {
   const least = oracle[best(oracle, count).at(-1)!];
   return best(written, count).every((index) => oracle[index] >= least - tie);
 }

@@ -83,6 +83,9 @@ export interface OutputParity {
     readonly precision: string;
     readonly limits: { readonly cosine: number; readonly deviation: number };
   };
+  /** where every patch chooses among a vocabulary: fraction of the patches with the same best choice / five best ones */
+  readonly top1Agreement?: number;
+  readonly top5Agreement?: number;
 }
 
 /** One of the best classes. */
@@ -209,6 +212,8 @@ export interface ParityReport {
   readonly inputs: readonly InputParity[];
   readonly runtime?: { readonly name: 'onnxruntime-node'; readonly version: string };
   readonly seconds: number;
+  /** the file's own, if it is lower than float32: `passed` then means within the quality limits of it */
+  readonly precision?: string;
   /** the file is not as good as its precision should be, and somebody asked for it nevertheless */
   readonly accepted?: true;
 }
@@ -238,20 +243,19 @@ export function formatReport(report: ParityReport): string[] {
   return lines;
 }
 
-function headline({ verdict, checks, logits, outputs, runtime, seconds, accepted }: ParityReport): string {
-  const quality = logits?.quality ?? outputs?.[0]?.quality;
+function headline({ verdict, checks, logits, runtime, seconds, accepted, precision }: ParityReport): string {
   const how = [
     ...(logits ? [`cosine ${logits.cosine.toFixed(9)}`] : []),
     ...(runtime ? [`${runtime.name} ${runtime.version}`] : []),
     `${seconds.toFixed(1)} s`,
   ].join(', ');
   if (verdict === 'passed') {
-    return quality
-      ? `parity passed: the file is as good as ${quality.precision} should be (${how})`
+    return precision
+      ? `parity passed: the file is as good as ${precision} should be (${how})`
       : `parity passed: the file computes what the source computes (${how})`;
   }
   if (accepted)
-    return `parity FAILED, accepted as it is: ${quality?.precision ?? 'its precision'} should be better (${how})`;
+    return `parity FAILED, accepted as it is: ${precision ?? 'its precision'} should be better (${how})`;
   const failed = checks.filter(({ passed, notRun }) => !passed && !notRun).map(({ name }) => name);
   return `parity FAILED: ${failed.join(', ')} (${how})`;
 }

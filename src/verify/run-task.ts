@@ -120,6 +120,7 @@ export async function runTask(
       oracle: join(oracle),
       noise,
       ...(positions && { positions }),
+      choices: task.name === 'masked-image' ? config.vocabulary : undefined,
     };
   });
   return { pairs, version: ran.version };

@@ -173,6 +173,7 @@ export async function verifyModel(
       failed.every(({ name }) => OF_QUALITY.has(name) || (name === 'sizes' && sizes?.ran === true));
     return {
       verdict: failed.length === 0 ? 'passed' : 'failed',
+      ...(row.name !== 'fp32' && { precision: row.name }),
       ...(accepted && { accepted }),
       checks,
       ...(compared ? { logits: compared.logits, runtime: compared.runtime } : {}),

@@ -1,3 +1,5 @@
+import type { ReportDocument } from '../../src/verify/report/data.js';
+import { verdictSentence } from '../../src/verify/report/facts.js';
 import { describe, expect, it } from 'vitest';
 import { formatReport, type Check, type ParityReport } from '../../src/verify/report.js';
 
@@ -60,6 +62,19 @@ describe('formatReport', () => {
       '  logits      ok      logits is fine',
       '  cat.png: max |error| 6.0e-7, 2.0 noise units; best: tabby 71.2 %, class 1 20.0 %, class 2 5.0 %',
     ]);
+  });
+
+  it.each([
+    ['fp16', 'the file is as good as fp16 should be'],
+    [undefined, 'the file computes what the source computes'],
+  ])('a file of %s that gives features says what is true of it', (precision, what) => {
+    const changes = { logits: undefined, outputs: [], ...(precision !== undefined && { precision }) };
+    const [line] = formatReport(report(changes));
+    expect(line).toBe(`parity passed: ${what} (onnxruntime-node 1.2.3, 1.3 s)`);
+    const document = { parity: report(changes), source: { id: 'beit.pth' } } as ReportDocument;
+    const sentence = verdictSentence(document);
+    expect(sentence).toMatch(precision ? /within the quality limits of fp16\.$/ : /^The file computes what/);
+    expect(sentence).toContain('its outputs are as near');
   });
 
   it('skipped', () => {

@@ -3,10 +3,10 @@
  */
 import { listNames, printable } from '../../errors.js';
 import type { PrecisionName } from '../../precision.js';
-import { COSINE_NEEDED, NOISE_UNITS_ALLOWED } from '../compare.js';
+import { COSINE_NEEDED, NOISE_UNITS_ALLOWED, agree } from '../compare.js';
 import type { Check, InputParity, OutputParity } from '../report.js';
 import { units } from './logits.js';
-import { QUALITY } from './quality.js';
+import { PLACES, QUALITY, spreadOf } from './quality.js';
 
 /** One output over all inputs: what the file gave and what the oracle reckons, element by element. */
 export interface OutputPair {
@@ -21,6 +21,8 @@ export interface OutputPair {
   readonly oracle: Float64Array;
   /** expected rms float32 error of one element */
   readonly noise: number;
+  /** length of the last axis, where each place chooses among so many: the visual vocabulary */
+  readonly choices?: number;
 }
 
 export function checkOutputs(
@@ -35,7 +37,9 @@ export function checkOutputs(
   const amount =
     precision === 'fp32'
       ? `${units(worst.noiseUnits)} of ${NOISE_UNITS_ALLOWED} noise units allowed, max |error| ${worst.maxAbs.toExponential(1)}`
-      : `${precision}: cosine ${Math.min(...outputs.map(({ cosine }) => cosine)).toFixed(6)}, max |error| ${worst.maxAbs.toExponential(1)}`;
+      : `${precision}: cosine ${least(outputs, ({ cosine }) => cosine)!.toFixed(6)}, max |error| ${worst.maxAbs.toExponential(1)}`;
+  const same = least(outputs, ({ top1Agreement }) => top1Agreement);
+  const choice = same === undefined ? '' : `, ${percent(same)} of the places choose the same`;
   return {
     outputs,
     inputs: pairs[0].inputs.map((name, i) => {
@@ -53,7 +57,7 @@ export function checkOutputs(
       passed: findings.length === 0,
       detail:
         findings.length === 0
-          ? `${number}: ${amount}`
+          ? `${number}: ${amount}${choice}`
           : `other outputs than the source: ${listNames(findings, 2)}`,
       findings,
     },
@@ -82,6 +86,19 @@ export function placeOf(shape: readonly number[], index: number): number[] {
       return at;
     })
     .reverse();
+}
+
+/** Of thousands; rounded down, so that not quite all is not all. */
+function percent(share: number): string {
+  return `${Math.floor(share * 1000 + 1e-9) / 10} %`;
+}
+
+function least(
+  outputs: readonly OutputParity[],
+  value: (output: OutputParity) => number | undefined,
+): number | undefined {
+  const values = outputs.map(value).filter((each) => each !== undefined);
+  return values.length > 0 ? Math.min(...values) : undefined;
 }
 
 /** @returns the comparison, and the largest error of every input */
@@ -128,6 +145,7 @@ function compare(
     ...(precision === 'fp32'
       ? { noiseUnitsAllowed: NOISE_UNITS_ALLOWED }
       : { quality: { precision, limits: outputLimits(precision) } }),
+    ...(pair.choices !== undefined && agreement(pair, pair.choices, expectedNoise, precision)),
   };
   return { output, errors };
 }
@@ -138,10 +156,28 @@ function outputLimits(precision: Exclude<PrecisionName, 'fp32'>): { cosine: numb
   return { cosine, deviation: Number((3 * deviation).toPrecision(6)) };
 }
 
-function findingsOf(
-  { name, noiseUnits, maxAbs, cosine, deviation }: OutputParity,
+/** Shares of the places whose best and five best choices are the oracle's; ties as among a classifier's classes. */
+function agreement(
+  { written, oracle }: OutputPair,
+  choices: number,
+  noise: number,
   precision: PrecisionName,
-): string[] {
+): Pick<OutputParity, 'top1Agreement' | 'top5Agreement'> {
+  let [first, five] = [0, 0];
+  for (let at = 0; at < oracle.length; at += choices) {
+    const found = written.subarray(at, at + choices);
+    const right = oracle.subarray(at, at + choices);
+    const tie =
+      precision === 'fp32' ? 2 * NOISE_UNITS_ALLOWED * noise : QUALITY[precision].deviation * spreadOf(right);
+    if (agree(found, right, 1, tie)) first += 1;
+    if (agree(found, right, 5, tie)) five += 1;
+  }
+  const places = oracle.length / choices;
+  return { top1Agreement: first / places, top5Agreement: five / places };
+}
+
+function findingsOf(output: OutputParity, precision: PrecisionName): string[] {
+  const { name, noiseUnits, maxAbs, cosine, deviation, top1Agreement = 1, top5Agreement = 1 } = output;
   const amount = Number.isFinite(maxAbs) ? `max |error| ${maxAbs.toExponential(1)}` : 'not all are finite';
   const of = printable(name);
   if (precision === 'fp32') {
@@ -162,5 +198,15 @@ function findingsOf(
     ...(deviation <= limits.deviation
       ? []
       : [`${of}: the largest error is ${deviation.toPrecision(2)} of the spread (${amount})`]),
+    ...(top1Agreement >= PLACES[precision].top1
+      ? []
+      : [
+          `${of}: ${percent(top1Agreement)} of the places make the same best choice; ${percent(PLACES[precision].top1)} must`,
+        ]),
+    ...(top5Agreement >= PLACES[precision].top5
+      ? []
+      : [
+          `${of}: ${percent(top5Agreement)} of the places have the same five best choices; ${percent(PLACES[precision].top5)} must`,
+        ]),
   ];
 }

@@ -3,7 +3,7 @@
  */
 import { listNames } from '../../errors.js';
 import type { PrecisionName } from '../../precision.js';
-import { best, compareLogits } from '../compare.js';
+import { agree, best, compareLogits } from '../compare.js';
 import type { LogitsParity } from '../report.js';
 import { predictions, type LogitsPair, type LogitsResult } from './logits.js';
 
@@ -29,6 +29,19 @@ export const QUALITY: Readonly<Record<Exclude<PrecisionName, 'fp32'>, QualityLim
   q8: { cosine: 0.996, deviation: 0.25, top1: 1, top5: 0.9 },
   q4: { cosine: 0.97, deviation: 0.8, top1: 0.9, top5: 0.75 },
   q4f16: { cosine: 0.97, deviation: 0.8, top1: 0.9, top5: 0.75 },
+};
+
+/**
+ * Where every place of a picture makes a choice (masked-image models): shares of the places, at least. There are thousands
+ * of them, so the shares can be nearer to all than those of a few inputs, and need not be all.
+ */
+export const PLACES: Readonly<Record<keyof typeof QUALITY, Pick<QualityLimits, 'top1' | 'top5'>>> = {
+  fp16: { top1: 0.999, top5: 0.999 },
+  int8: { top1: 0.99, top5: 0.99 },
+  uint8: { top1: 0.99, top5: 0.99 },
+  q8: { top1: 0.99, top5: 0.99 },
+  q4: { top1: 0.95, top5: 0.95 },
+  q4f16: { top1: 0.95, top5: 0.95 },
 };
 
 interface Compared {
@@ -152,7 +165,7 @@ function worstOf(
 }
 
 /** Standard deviation over the classes; softmax does not see their mean. One class alone has no spread: its size. */
-function spreadOf(oracle: Float64Array): number {
+export function spreadOf(oracle: Float64Array): number {
   const mean = oracle.reduce((sum, value) => sum + value, 0) / oracle.length;
   const variance = oracle.reduce((sum, value) => sum + (value - mean) ** 2, 0) / oracle.length;
   return Math.sqrt(variance) || Math.abs(mean) || 1;
@@ -177,10 +190,4 @@ function cosineOfAll(pairs: readonly LogitsPair[]): number {
   }
   const cosine = product / Math.sqrt(writtenSquares * oracleSquares);
   return Number.isFinite(cosine) ? cosine : 0;
-}
-
-/** Every one of the best by the file is, by the oracle, at most `tie` worse than its own last of them. */
-function agree(written: Float32Array, oracle: Float64Array, count: number, tie: number): boolean {
-  const least = oracle[best(oracle, count).at(-1)!];
-  return best(written, count).every((index) => oracle[index] >= least - tie);
 }

@@ -14,11 +14,10 @@ export const VERDICTS = {
 /** What the verdict means, one sentence. */
 export function verdictSentence({ parity, source }: ReportDocument): string {
   const what = parity.outputs ? 'outputs' : 'logits';
-  const quality = parity.logits?.quality ?? parity.outputs?.[0]?.quality;
   switch (parity.verdict) {
     case 'passed':
-      if (quality) {
-        return `Every number in the file is the nearest that ${quality.precision} can hold, and its ${what} are as near to those of ${source.id} as this precision should give.`;
+      if (parity.precision) {
+        return `Every number in the file is the nearest that ${parity.precision} can hold, and its ${what} are as near to those of ${source.id} as this precision should give: within the quality limits of ${parity.precision}.`;
       }
       return `The file computes what ${source.id} computes: its ${what} are as near to the float64 reference as float32 arithmetic can be expected to come.`;
     case 'failed': {

@@ -9,12 +9,10 @@ import type { ByteSource } from '../bytes.js';
 import { UsageError, listNames, printable } from '../errors.js';
 import { fingerprint } from '../fingerprint.js';
 import type { BeitModel } from '../model.js';
-import { byteLength, describeTensor, type Tensor } from '../tensor.js';
+import { describeTensor, type Tensor } from '../tensor.js';
 import type { Graph } from './graph.js';
 import type { Links, MetadataEntry } from './onnx.js';
 
-/** What had to be made anew (joined biases, say) may stand in the model file itself; matrices may not. */
-const SMALL_BYTES = 64 * 1024;
 /** Runtimes map the file and read it in place. */
 const ALIGNMENT = 4;
 
@@ -33,19 +31,22 @@ const INSTEAD = 'Leave --link out (--external-data loads as fast), ';
 export async function linkWeights(model: BeitModel, graph: Graph, folder: string): Promise<Linked> {
   const files = new Map<ByteSource, string>();
   const refused = new Map<string, string[]>();
-  for (const { name, tensor } of graph.initializers) {
+  for (const { name } of graph.initializers) {
     const source = model.tensors.get(name);
+    // Shapes, numbers and the index are the graph's own. A weight, however small, has to be the source's own bytes.
     if (!source) continue;
     const reason = reasonAgainst(source);
-    if (reason !== undefined && byteLength(tensor) > SMALL_BYTES) {
+    if (reason !== undefined) {
       refused.set(reason, [...(refused.get(reason) ?? []), `${name} (${describeTensor(source)})`]);
-    } else if (reason === undefined && !files.has(source.stored!.source)) {
+    } else if (!files.has(source.stored!.source)) {
       files.set(source.stored!.source, await linkableName(source.stored!.source, folder));
     }
   }
   for (const [reason, names] of refused) {
     throw new UsageError(`--link: ${listNames(names, 3)} ${reason}`, {
-      next: `${INSTEAD}or link a float32 safetensors file of the official layout.`,
+      next: model.resized
+        ? `${INSTEAD}or link the model at its own size: without --img-size and --patch-size.`
+        : `${INSTEAD}or link a float32 safetensors file of the official layout.`,
     });
   }
   return {

@@ -4,6 +4,8 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { loadModel } from '../../src/convert/load.js';
+import { resizeModel } from '../../src/convert/resize/model.js';
+import { UsageError } from '../../src/errors.js';
 import { exportFiles } from '../../src/export/index.js';
 import { fingerprint } from '../../src/fingerprint.js';
 import type { BeitModel } from '../../src/model.js';
@@ -14,7 +16,7 @@ import { goldenPath } from '../convert/goldens.js';
 
 const SOURCE = goldenPath('v1_patch16', 'official.safetensors');
 const PATCH = 'backbone.patch_embed.projection.weight';
-const SMALL = 'backbone.layers.0.attn.qkv.weight';
+const SMALL = 'backbone.layers.0.ln1.bias';
 
 let folder: string;
 let model: BeitModel;
@@ -78,14 +80,37 @@ describe('linkWeights', () => {
     await expect(linked(PATCH, change)).rejects.toThrow(message);
   });
 
-  it('takes a small tensor that was made anew into the model file', async () => {
-    const file = await openOnnxFile(await linked(SMALL, unstored));
-    const [small, large] = [SMALL, PATCH].map((name) => file.initializers.get(name)!);
-    expect([small.file, large.file]).toEqual([undefined, 'weights.safetensors']);
-    const found = await small.stored.source.read(small.stored.start, small.stored.end);
-    expect(found).toEqual(await readBytes(model.tensors.get(SMALL)!));
-    expect(large.stored.start).toBe(model.tensors.get(PATCH)!.stored!.start);
+  it('refuses a small one as well', async () => {
+    await expect(linked(SMALL, unstored)).rejects.toThrow(
+      /ln1\.bias \(f32\[32\]\) does not lie in the source as the graph needs it/,
+    );
+  });
+
+  it('takes into the model file what is no weight, and weights of less than 1 kB as they are', async () => {
+    const file = await openOnnxFile(await linked(PATCH, (tensor) => tensor));
+    const inside = [...file.initializers].filter(([, each]) => each.file === undefined);
+    expect(inside.length).toBeGreaterThan(5);
+    for (const [name, { stored }] of inside) {
+      const weight = model.tensors.get(name);
+      if (!weight) expect(name).toMatch(/^(const\.(i64|f32)\.|relative_position_index$)/);
+      else expect(await stored.source.read(stored.start, stored.end)).toEqual(await readBytes(weight));
+      if (weight) expect(stored.end - stored.start).toBeLessThan(1024);
+    }
+    expect(file.initializers.get(PATCH)!.stored.start).toBe(model.tensors.get(PATCH)!.stored!.start);
     await file.close();
+  });
+
+  it('refuses a resized model, however small its tables, and names what works', async () => {
+    const resized = resizeModel(model, { imageSize: [96, 96] });
+    const written = exportFiles(resized, [{ path: join(folder, 'resized.onnx'), precision: 'fp32' }], {
+      toolVersion: '0.0.0-test',
+      link: { folder, digest: false },
+    });
+    await expect(written).rejects.toThrow(UsageError);
+    await expect(written).rejects.toThrow(/relative_position_bias_table .* does not lie in the source/);
+    await expect(written).rejects.toMatchObject({
+      next: 'Leave --link out (--external-data loads as fast), or link the model at its own size: without --img-size and --patch-size.',
+    });
   });
 });
 

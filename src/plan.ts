@@ -61,3 +61,37 @@ export function planPrecisions(
   }
   return precisionPaths(options.out, names);
 }
+
+/** Options that only change what another one does. */
+export interface Companions {
+  readonly resize?: string;
+  readonly imageSize?: unknown;
+  readonly patchSize?: unknown;
+  readonly dynamicSize?: boolean;
+  readonly images?: readonly string[];
+  readonly samples?: number;
+  readonly seed?: number;
+  readonly threads?: number;
+  readonly verify?: boolean;
+}
+
+/** @throws UsageError for an option that would have no effect without, or beside, another one */
+export function requireCompanions(options: Companions): void {
+  const { resize, imageSize, patchSize, dynamicSize, images, samples, seed } = options;
+  if (resize !== undefined && imageSize === undefined && patchSize === undefined && !dynamicSize) {
+    throw new UsageError(`--resize ${printable(resize)} says how to resize, and nothing says to what`, {
+      next: `Give the size with it: --resize ${printable(resize)} --img-size 384.`,
+    });
+  }
+  const generated = samples !== undefined ? '--samples' : seed !== undefined ? '--seed' : undefined;
+  if (images?.length && generated !== undefined) {
+    throw new UsageError(`${generated} is about generated inputs; with --image the pictures are the inputs`, {
+      next: 'Use one of them.',
+    });
+  }
+  if (options.verify === false && options.threads !== undefined) {
+    throw new UsageError('--threads is for the verification, and --no-verify leaves it out', {
+      next: 'Use one of them.',
+    });
+  }
+}

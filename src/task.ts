@@ -118,8 +118,11 @@ function refuseForeign(name: TaskName, options: TaskOptions): void {
     ['--upsample', options.upsample, ['segment']],
   ];
   for (const [flag, value, tasks] of foreign) {
-    if (value === undefined || value === false || tasks.includes(name)) continue;
-    throw new UsageError(`${flag} has no meaning for --task ${name}`, {
+    if (value === undefined || tasks.includes(name)) continue;
+    // Leaving a norm out is a wish; not dropping a head is none.
+    const negated = value === false;
+    if (negated && flag !== '--final-norm') continue;
+    throw new UsageError(`${negated ? '--no-final-norm' : flag} has no meaning for --task ${name}`, {
       next: `It belongs to ${tasks.map((task) => `--task ${task}`).join(' and ')}.`,
     });
   }
@@ -149,6 +152,11 @@ function featureOutputs(config: BeitConfig, options: TaskOptions): readonly Feat
   const types =
     options.outTypes ?? (pooled && config.classToken ? (['raw', pooled] as const) : (['raw'] as const));
   const layers = (options.outIndices ?? [-1]).map((index) => layerOf(index, config.depth));
+  if (options.finalNorm && !layers.includes(last)) {
+    throw new UsageError('--final-norm stands after the last block, and no output is taken there', {
+      next: 'Add the last block to --out-indices (-1), or leave --final-norm out.',
+    });
+  }
   if (new Set(layers).size !== layers.length || new Set(types).size !== types.length) {
     throw new UsageError('the same output is asked for twice', { next: 'Name every layer and type once.' });
   }

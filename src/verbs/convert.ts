@@ -19,7 +19,7 @@ import {
   type Measured,
   type Reported,
 } from '../parity.js';
-import { planPrecisions } from '../plan.js';
+import { planPrecisions, requireCompanions } from '../plan.js';
 import {
   outputSummary,
   sourceSummary,
@@ -73,6 +73,7 @@ export async function convertWatched(options: ConvertOptions, watch?: Watch): Pr
     if (verifying) (await import('../verify/runtime.js')).requireRuntime();
     refuseOtherEnding(options.out);
     const precisions = planPrecisions(options);
+    requireCompanions(options);
     const dynamic = dynamicMethod(options);
     await checkReports(options);
     await requireFolderOf(options.out, '--out');

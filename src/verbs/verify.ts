@@ -5,6 +5,7 @@ import { printable } from '../errors.js';
 import type { BeitModel } from '../model.js';
 import { refuseNotOnnx } from '../not-onnx.js';
 import { checkReports, insist, measure, report } from '../parity.js';
+import { requireCompanions } from '../plan.js';
 import { sourceSummary, type VerifyOptions, type VerifyResult } from '../results.js';
 import { interruptible, peakMemoryBytes, stopwatch } from './run.js';
 import { checkDigestInName, load, resolve } from './source.js';
@@ -37,6 +38,7 @@ export async function verify(options: VerifyOptions): Promise<VerifyResult> {
     try {
       const resolved = await resolve(options);
       const asked = await likeTheFile(options);
+      requireCompanions(asked);
       model = await load(resolved, asked, () => (options.images?.length ?? 0) > 0);
       const measured = await measure(options.model, model, asked, resolved);
       const sha256 = await sha256Of(file, options.signal);

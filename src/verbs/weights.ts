@@ -6,6 +6,7 @@ import { prepareDigest } from '../digest.js';
 import { ParityError } from '../errors.js';
 import type { BeitModel } from '../model.js';
 import { SKIPPED } from '../parity.js';
+import { requireCompanions } from '../plan.js';
 import { sourceSummary, weightsSummary, type WeightsOptions, type WeightsResult } from '../results.js';
 import { flushFile, openFolderTarget, openTarget, requireFolderOf } from '../target.js';
 import type { ParityReport } from '../verify/report.js';
@@ -36,6 +37,7 @@ export async function convertWeights(options: WeightsOptions): Promise<WeightsRe
     const verifying = options.verify ?? true;
     const writers = await import('../convert/writers/index.js');
     const plan = await writers.planOutput(options.out, options.to);
+    requireCompanions(options);
     await requireFolderOf(options.out, '--out');
     const resolved = await resolve(options);
     prepareDigest(resolved.path);

@@ -147,6 +147,16 @@ export function catalog(publisher: Publisher = 'official'): readonly CatalogRow[
 }
 
 /**
+ * Is this a file of the authors' releases or of OpenMMLab, whether or not the catalog has a row for it (pre-training and
+ * segmentation models have none)?
+ */
+export function isPublishedAddress(url: string): boolean {
+  const { href } = new URL(url);
+  const folders = [...Object.values(RELEASES), OPENMMLAB];
+  return folders.some((folder) => href.startsWith(`${folder}/`)) && !/[?#]/.test(href);
+}
+
+/**
  * The row of this name or alias; without a name, the default model (BEiT-base, ImageNet-22k → 1k, 224).
  * @throws UsageError that names the nearest rows
  */

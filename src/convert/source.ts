@@ -4,7 +4,13 @@ import { stat } from 'node:fs/promises';
 import { basename } from 'node:path';
 import type { ByteSource } from '../bytes.js';
 import { InputError, NetworkError, UsageError, printable } from '../errors.js';
-import { catalogRow, type CatalogRow, type CatalogSource, type Publisher } from './catalog.js';
+import {
+  catalogRow,
+  isPublishedAddress,
+  type CatalogRow,
+  type CatalogSource,
+  type Publisher,
+} from './catalog.js';
 import type { HubFile, HubOptions } from './sources/hub.js';
 import { isRepo, isRepoFile, isRevision } from './sources/hub-names.js';
 
@@ -153,7 +159,9 @@ export async function resolveSource(source: Source, options: ResolveOptions = {}
     case 'hf':
       return await resolveHubSource(source, options);
     case 'url':
-      return await resolveUrlSource(source.url, options);
+      return isPublishedAddress(source.url)
+        ? await resolvePublished(source.url, options)
+        : await resolveUrlSource(source.url, options);
     default:
       return await resolveRow(catalogRow(source.name, source.kind), options);
   }
@@ -170,7 +178,7 @@ async function resolveRow(row: CatalogRow, options: ResolveOptions): Promise<Res
       const found =
         place.kind === 'hf'
           ? await resolveHubSource(place, options)
-          : { ...(await resolveUrlSource(mirrored(place.url, options.env), options)), id: placeName(place) };
+          : await resolvePublished(place.url, options);
       return { ...found, row };
     } catch (error) {
       if (!(error instanceof NetworkError)) throw error;
@@ -182,6 +190,11 @@ async function resolveRow(row: CatalogRow, options: ResolveOptions): Promise<Res
     next: failures[0].next,
     cause: failures.at(-1),
   });
+}
+
+/** The file is called by its own address, wherever it came from. */
+async function resolvePublished(url: string, options: ResolveOptions): Promise<ResolvedSource> {
+  return { ...(await resolveUrlSource(mirrored(url, options.env), options)), id: url };
 }
 
 /**

@@ -4,6 +4,7 @@ import { mkdtemp, readFile, readdir, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { dirname, join, relative } from 'node:path';
 import { afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
+import { isPublishedAddress } from '../../src/convert/catalog.js';
 import { parseSource, resolveSource, type ResolveOptions } from '../../src/convert/source.js';
 import { digestInName, downloadFolder } from '../../src/convert/sources/url-cache.js';
 import {
@@ -406,6 +407,31 @@ describe('published checkpoints', () => {
     await expect(failed).rejects.toBeInstanceOf(FormatError);
     expect(existsSync(join(cache, '.locks'))).toBe(true);
     expect(await names()).toEqual([]);
+  });
+
+  it.each([
+    `${RELEASE}/v1.0/beit_base_patch16_224_pt22k.pth`,
+    '/download.openmmlab.com/mmselfsup/1.x/beit/some.pth',
+  ])('an address of a publisher is asked for there as well: %s', async (path) => {
+    put(path);
+    const url = `https:/${path}`;
+    const found = await get(url);
+    expect(found).toMatchObject({ id: url, sha256: SHA });
+    expect((await readFile(found.path)).equals(BYTES)).toBe(true);
+    const streamed = await get(url, { stream: true });
+    expect(streamed.id).toBe(url);
+  });
+
+  it.each([
+    [`${RELEASE}/v1.0/x.pth`, true],
+    ['/download.openmmlab.com/x.pth', true],
+    [`${RELEASE}/v1.0/x.pth?token=secret`, false],
+    [`${RELEASE}/v1.0/../../x.pth`, false],
+    ['/github.com/addf400/files/releases/downloads/v1.0/x.pth', false],
+    ['/github.com.example.org/addf400/files/releases/download/v1.0/x.pth', false],
+    ['/download.openmmlab.com:8443/x.pth', false],
+  ])('whose address %s is: a publisher’s %s', (path, published) => {
+    expect(isPublishedAddress(`https:/${path}`)).toBe(published);
   });
 
   it('a mirror that is no address is refused', async () => {

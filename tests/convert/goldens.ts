@@ -1,8 +1,10 @@
 /** Reading `fixtures/goldens`: see fixtures/PROVENANCE.md. */
-import { readdirSync, readFileSync } from 'node:fs';
+import { existsSync, readdirSync, readFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import type { BeitConfig } from '../../src/beit.js';
 import type { ConfigHints } from '../../src/infer-config.js';
+import { UNPACKED } from '../support/unpack-goldens.js';
 
 const ROOT = fileURLToPath(new URL('../../fixtures/goldens/', import.meta.url));
 
@@ -29,8 +31,10 @@ export const GOLDEN_CASES = readdirSync(ROOT)
   .filter((name) => /^v[12]_/.test(name))
   .sort();
 
+/** Some are kept as `<file>.br`; tests/support/unpack-goldens.ts has unpacked those. */
 export function goldenPath(name: string, file: string): string {
-  return `${ROOT}${name}/${file}`;
+  const path = `${ROOT}${name}/${file}`;
+  return existsSync(`${path}.br`) ? join(process.env[UNPACKED]!, name, file) : path;
 }
 
 /** The config upstream was built with. */

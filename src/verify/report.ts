@@ -78,10 +78,15 @@ export interface OutputParity {
   readonly worst?: { readonly input: string; readonly at: readonly number[] };
   /** what `noiseUnits` may be; absent for lower precisions, which `quality` judges */
   readonly noiseUnitsAllowed?: number;
-  /** lower precisions only: `cosine` at least, `deviation` at most */
+  /** lower precisions only: `deviation` at most; at least `cosine`, and the two agreements where there are any */
   readonly quality?: {
     readonly precision: string;
-    readonly limits: { readonly cosine: number; readonly deviation: number };
+    readonly limits: {
+      readonly cosine: number;
+      readonly deviation: number;
+      readonly top1?: number;
+      readonly top5?: number;
+    };
   };
   /** where every patch chooses among a vocabulary: fraction of the patches with the same best choice / five best ones */
   readonly top1Agreement?: number;

@@ -1,6 +1,7 @@
 /** The gate of masked-image models: what every patch chooses, besides how near the numbers are. */
 import { describe, expect, it } from 'vitest';
 import { checkOutputs } from '../../src/verify/checks/outputs.js';
+import { isWithin, outputColumns, outputRows } from '../../src/verify/report/facts.js';
 import { gaussian } from './oracle-model.js';
 
 const PLACES = 2000;
@@ -86,6 +87,13 @@ describe('choices of the places', () => {
     expect(check.findings).toEqual(findings);
     expect(check.passed).toBe(findings.length === 0);
     expect(outputs[0]).toMatchObject({ top1Agreement: top1, top5Agreement: top5 });
+    // What the report's table shows and judges.
+    expect(isWithin(outputs[0])).toBe(check.passed);
+    const shown = outputColumns(outputs).findIndex(({ title }) => title === 'top-1, top-5');
+    const row = outputRows(outputs)[0];
+    const percent = (share: number): string => `${Number((100 * share).toFixed(1))} %`;
+    expect(row[shown]).toBe(`${percent(top1)}, ${percent(top5)}`);
+    expect(row).toHaveLength(outputColumns(outputs).length);
     if (check.passed) expect(check.detail).toMatch(/of the places choose the same$/);
   });
 
@@ -93,5 +101,6 @@ describe('choices of the places', () => {
     const { outputs, check } = checkOutputs([{ ...pair(0, 0), choices: undefined }], 'fp16');
     expect(outputs[0]).not.toHaveProperty('top1Agreement');
     expect(check.detail).not.toContain('places');
+    expect(outputRows(outputs)[0]).toHaveLength(outputColumns(outputs).length);
   });
 });

@@ -144,7 +144,12 @@ function compare(
     }),
     ...(precision === 'fp32'
       ? { noiseUnitsAllowed: NOISE_UNITS_ALLOWED }
-      : { quality: { precision, limits: outputLimits(precision) } }),
+      : {
+          quality: {
+            precision,
+            limits: { ...outputLimits(precision), ...(pair.choices !== undefined && PLACES[precision]) },
+          },
+        }),
     ...(pair.choices !== undefined && agreement(pair, pair.choices, expectedNoise, precision)),
   };
   return { output, errors };

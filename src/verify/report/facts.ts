@@ -108,8 +108,14 @@ export function isWithin({
   cosine,
   deviation,
   quality,
+  top1Agreement = 1,
+  top5Agreement = 1,
 }: OutputParity): boolean {
-  if (quality) return cosine >= quality.limits.cosine && deviation <= quality.limits.deviation;
+  if (quality) {
+    const { limits } = quality;
+    const near = cosine >= limits.cosine && deviation <= limits.deviation;
+    return near && top1Agreement >= (limits.top1 ?? 0) && top5Agreement >= (limits.top5 ?? 0);
+  }
   return noiseUnits <= (noiseUnitsAllowed ?? 0) && cosine >= COSINE_NEEDED;
 }
 
@@ -128,6 +134,7 @@ export function outputColumns([first]: readonly OutputParity[]): Column[] {
   return [
     { title: 'output' },
     ...numbers([judged, 'max |error|', 'cosine']),
+    ...(first.top1Agreement === undefined ? [] : numbers(['top-1, top-5'])),
     { title: 'shape' },
     ...numbers(['compared']),
     { title: 'largest error at' },
@@ -136,21 +143,39 @@ export function outputColumns([first]: readonly OutputParity[]): Column[] {
 
 /** What the judged columns may be. */
 export function outputLimits([{ quality, noiseUnitsAllowed }]: readonly OutputParity[]): string {
-  return quality
-    ? `Allowed for ${quality.precision}: errors of ${quality.limits.deviation} standard deviations of the output, a cosine of at least ${quality.limits.cosine}.`
-    : `Allowed: ${noiseUnitsAllowed} noise units, a cosine of at least ${COSINE_NEEDED}. One noise unit is the error that float32 must be expected to make there.`;
+  if (quality) {
+    const { cosine, deviation, top1, top5 } = quality.limits;
+    const choices =
+      top1 === undefined || top5 === undefined
+        ? ''
+        : ` Of the places, ${share(top1)} must make the same best choice and ${share(top5)} the same five.`;
+    return `Allowed for ${quality.precision}: errors of ${deviation} standard deviations of the output, a cosine of at least ${cosine}.${choices}`;
+  }
+  return `Allowed: ${noiseUnitsAllowed} noise units, a cosine of at least ${COSINE_NEEDED}. One noise unit is the error that float32 must be expected to make there.`;
+}
+
+/** Rounded down, so that not quite all is not all. */
+function share(part: number): string {
+  return `${Math.floor(part * 1000 + 1e-9) / 10} %`;
 }
 
 export function outputRows(outputs: readonly OutputParity[]): string[][] {
-  return outputs.map(({ name, shape, compared, maxAbs, noiseUnits, cosine, deviation, quality, worst }) => [
-    name,
-    quality ? deviation.toPrecision(2) : units(noiseUnits),
-    maxAbs.toExponential(1),
-    cosine.toFixed(9),
-    shape.join('×'),
-    compared.toLocaleString('en-US'),
-    worst ? `[${worst.at.join(', ')}] of ${worst.input}` : '',
-  ]);
+  return outputs.map((output) => {
+    const { name, shape, compared, maxAbs, noiseUnits, cosine, deviation, quality, worst } = output;
+    const { top1Agreement, top5Agreement } = output;
+    return [
+      name,
+      quality ? deviation.toPrecision(2) : units(noiseUnits),
+      maxAbs.toExponential(1),
+      cosine.toFixed(9),
+      ...(top1Agreement === undefined || top5Agreement === undefined
+        ? []
+        : [`${share(top1Agreement)}, ${share(top5Agreement)}`]),
+      shape.join('×'),
+      compared.toLocaleString('en-US'),
+      worst ? `[${worst.at.join(', ')}] of ${worst.input}` : '',
+    ];
+  });
 }
 
 /** Noise units judge float32 only: a lower precision has millions of them. */

@@ -474,6 +474,29 @@ it('a fused norm without its inputs is refused by the runtime, and read no furth
   expect(report.layers).toMatchObject({ matched: false });
 });
 
+it("our own file that a session optimised and saved is read like any other tool's", async () => {
+  const { path, model } = await exports.export('v1_cls');
+  const saved = exports.fresh();
+  editOnnx(path, saved, (file) => {
+    file.model.opsetImport.push(
+      { domain: 'ai.onnx.ml', version: 5 },
+      { domain: 'com.microsoft', version: 1 },
+    );
+    const renamed = file.model.graph!.initializer!.find(({ name }) => name === 'head.fc.weight')!;
+    for (const node of file.model.graph!.node!)
+      node.input = node.input?.map((name) => (name === 'head.fc.weight' ? 'head_transposed' : name));
+    renamed.name = 'head_transposed';
+  });
+  const report = await verifyModel(saved, model, { samples: 2, layers: true });
+  expect(report.verdict).toBe('passed');
+  expect(report.checks[0].detail).toMatch(
+    /^written by convert-beit 0\.0\.0 and saved again by ONNX Runtime: /,
+  );
+  const broken = exports.fresh();
+  editOnnx(saved, broken, (file) => changeFloats(file, 'head_transposed', (values) => values.reverse()));
+  expect((await verifyModel(broken, model, { samples: 1 })).verdict).toBe('failed');
+});
+
 describe('mistakes', () => {
   it.each(MISTAKES)('$what ($on)', async ({ on, edit, layer, step, mistake }) => {
     const broken = exports.fresh();

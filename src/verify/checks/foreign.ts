@@ -17,8 +17,18 @@ import { approximationFindings, epsilonFindings, flowFindings } from './structur
 /** Our own files state it; whoever else writes ONNX states something else. */
 export const OWN_PRODUCER = 'convert-beit';
 
-export function isForeign(file: Pick<OnnxFile, 'producer'>): boolean {
-  return file.producer.name !== OWN_PRODUCER;
+type Origin = Pick<OnnxFile, 'producer' | 'opsets'>;
+
+export function isForeign(file: Origin): boolean {
+  return file.producer.name !== OWN_PRODUCER || isSavedAgain(file);
+}
+
+/**
+ * A session of ONNX Runtime that saves its optimised graph keeps the producer and imports every domain it knows; names
+ * and constants are then its own.
+ */
+function isSavedAgain({ producer, opsets }: Origin): boolean {
+  return producer.name === OWN_PRODUCER && opsets.has('ai.onnx.ml');
 }
 
 export function checkForeignStructure(
@@ -36,7 +46,8 @@ export function checkForeignStructure(
   const { name, version } = file.producer;
   const by = printable([name || 'another tool', version].join(' ').trim());
   const gives = typeof recognised === 'string' ? '' : whatItGives(recognised);
-  const detail = `written by ${by}: ${file.nodes.length} nodes of opset ${file.opsets.get('') ?? 'none'}, ends found by their shapes${gives}`;
+  const since = isSavedAgain(file) ? ' and saved again by ONNX Runtime' : '';
+  const detail = `written by ${by}${since}: ${file.nodes.length} nodes of opset ${file.opsets.get('') ?? 'none'}, ends found by their shapes${gives}`;
   return {
     ...(typeof recognised !== 'string' && { recognised }),
     check: { name: 'structure', passed: findings.length === 0, detail: findings[0] ?? detail, findings },

@@ -221,13 +221,16 @@ try {
   }
 
   const loads = new Map([...models.keys()].map((name) => [name, []]));
-  for (let round = 0; round < 3; round++) {
-    for (const [name, path] of models)
+  const loadRounds = Math.max(3, Math.round(Number(args.rounds) / 3));
+  const turn = [...models];
+  for (let round = 0; round < loadRounds; round++) {
+    turn.push(turn.shift());
+    for (const [name, path] of turn)
       loads.get(name).push(JSON.parse(run(process.execPath, ['-e', LOADER, path]).stdout));
   }
   const single = peers[0] ?? (models.has('fp32') ? 'fp32' : 'bound');
   console.log(
-    `\nsession load, 2 threads, 3 rounds in fresh processes, load average ${loadavg()[0].toFixed(1)}`,
+    `\nsession load, 2 threads, ${loadRounds} rounds in fresh processes, load average ${loadavg()[0].toFixed(1)}`,
   );
   console.log(`  ${'what'.padEnd(24)}       ms   ÷ ${single}  peak MiB  file MB`);
   for (const [name, each] of loads) {

@@ -11,6 +11,7 @@ const STAGES = ['convert', 'export', 'verify', 'evaluate'];
 const FLOOR_2 = [
   'pipeline.ts',
   'results.ts',
+  'summaries.ts',
   'not-onnx.ts',
   'parity.ts',
   'reproduce.ts',

@@ -7,7 +7,8 @@ import { parseSource, resolveSource, type ResolvedSource, type Source } from '..
 import { sha256Of } from '../digest.js';
 import { InputError, printable } from '../errors.js';
 import { NO_LABELS, labelSetNamed } from '../label-sets.js';
-import { labelsSummary, type CommonOptions, type LabelsSummary } from '../results.js';
+import type { CommonOptions, LabelsSummary } from '../results.js';
+import { labelsSummary } from '../summaries.js';
 import type { ReleaseItem } from './manifest.js';
 
 interface InputDigest {

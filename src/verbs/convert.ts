@@ -20,15 +20,8 @@ import {
   type Reported,
 } from '../parity.js';
 import { planPrecisions, requireCompanions } from '../plan.js';
-import {
-  outputSummary,
-  sourceSummary,
-  type ConvertOptions,
-  type ConvertResult,
-  type OutputSummary,
-  type SourceSummary,
-  type WrittenFile,
-} from '../results.js';
+import type { ConvertOptions, ConvertResult, OutputSummary, SourceSummary, WrittenFile } from '../results.js';
+import { outputSummary, sourceSummary } from '../summaries.js';
 import { openTarget, requireFolderOf, type Target } from '../target.js';
 import { resolveTask, type Task } from '../task.js';
 import type { Truth } from '../verify/verify.js';

@@ -6,7 +6,8 @@ import type { BeitModel } from '../model.js';
 import { refuseNotOnnx } from '../not-onnx.js';
 import { checkReports, insist, measure, report } from '../parity.js';
 import { requireCompanions } from '../plan.js';
-import { sourceSummary, type VerifyOptions, type VerifyResult } from '../results.js';
+import type { VerifyOptions, VerifyResult } from '../results.js';
+import { sourceSummary } from '../summaries.js';
 import { interruptible, peakMemoryBytes, stopwatch } from './run.js';
 import { checkDigestInName, load, resolve } from './source.js';
 

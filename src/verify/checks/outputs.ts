@@ -89,7 +89,7 @@ export function placeOf(shape: readonly number[], index: number): number[] {
 }
 
 /** Of thousands; rounded down, so that not quite all is not all. */
-function percent(share: number): string {
+export function percent(share: number): string {
   return `${Math.floor(share * 1000 + 1e-9) / 10} %`;
 }
 

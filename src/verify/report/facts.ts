@@ -2,6 +2,7 @@
 import { formatBytes } from '../../bytes.js';
 import { COSINE_NEEDED } from '../compare.js';
 import { units } from '../checks/logits.js';
+import { percent } from '../checks/outputs.js';
 import type { InputParity, LayersReport, OutputParity, Prediction } from '../report.js';
 import type { ReportDocument } from './data.js';
 
@@ -148,15 +149,10 @@ export function outputLimits([{ quality, noiseUnitsAllowed }]: readonly OutputPa
     const choices =
       top1 === undefined || top5 === undefined
         ? ''
-        : ` Of the places, ${share(top1)} must make the same best choice and ${share(top5)} the same five.`;
+        : ` Of the places, ${percent(top1)} must make the same best choice and ${percent(top5)} the same five.`;
     return `Allowed for ${quality.precision}: errors of ${deviation} standard deviations of the output, a cosine of at least ${cosine}.${choices}`;
   }
   return `Allowed: ${noiseUnitsAllowed} noise units, a cosine of at least ${COSINE_NEEDED}. One noise unit is the error that float32 must be expected to make there.`;
-}
-
-/** Rounded down, so that not quite all is not all. */
-function share(part: number): string {
-  return `${Math.floor(part * 1000 + 1e-9) / 10} %`;
 }
 
 export function outputRows(outputs: readonly OutputParity[]): string[][] {
@@ -170,7 +166,7 @@ export function outputRows(outputs: readonly OutputParity[]): string[][] {
       cosine.toFixed(9),
       ...(top1Agreement === undefined || top5Agreement === undefined
         ? []
-        : [`${share(top1Agreement)}, ${share(top5Agreement)}`]),
+        : [`${percent(top1Agreement)}, ${percent(top5Agreement)}`]),
       shape.join('×'),
       compared.toLocaleString('en-US'),
       worst ? `[${worst.at.join(', ')}] of ${worst.input}` : '',
